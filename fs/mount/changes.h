@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Changes made elsewhere: from the stream of events to the tables here and the kernel's caches.
+ */
+#ifndef QUORUMFS_CHANGES_H
+#define QUORUMFS_CHANGES_H
+
+#include "fs/mount/mount.h"
+
+/* An event of the client, in commit order. */
+void changes_event(struct mount *mount, const Wire__Event *event);
+
+/* Attached to a replica, perhaps another: the promises are reclaimed. */
+void changes_attached(struct mount *mount);
+
+/* The connection is lost: changes come no more. */
+void changes_detached(struct mount *mount);
+
+/* An answer shows that changes of this inode have been missed: the kernel forgets all of it. */
+void changes_missed(struct mount *mount, struct inode *inode);
+
+/* An operation of this host changed the names in a directory: pages of its listing are old. */
+void changes_own_names(struct mount *mount, struct inode *parent);
+
+#endif

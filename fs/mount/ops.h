@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The operations of the kernel, by file: ops.c the table and INIT; ops_lookup.c lookup, forget and
+ * listing; ops_name.c what changes names; ops_file.c open files; ops_attr.c attributes and statfs.
+ *
+ * Every function here is called by libfuse on the thread of the loop and answers its request
+ * exactly once, now or later. userdata is the struct mount.
+ */
+#ifndef QUORUMFS_OPS_H
+#define QUORUMFS_OPS_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+
+#include "fs/mount/task.h"
+
+const struct fuse_lowlevel_ops *ops_table(void);
+
+static inline struct mount *ops_mount(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+/* The inode of a request; NULL: unknown, and the request has been answered with ESTALE. */
+struct inode *ops_inode(fuse_req_t req, fuse_ino_t nodeid, enum face *out_face);
+
+/* Answers with the entry task->inode (held once more then), in the shape of the reply of LOOKUP,
+ * MKDIR, MKNOD, SYMLINK; or CREATE with `created`. Ends the task. */
+void ops_reply_entry(struct task *task);
+void ops_fill_entry(struct task *task, struct fuse_entry_param *out);
+
+/* The name is not too long. Else answered with ENAMETOOLONG. */
+bool ops_name_fits(fuse_req_t req, const char *name);
+
+/* The name is not one of those that mean something of their own. Else answered with EINVAL. */
+bool ops_name_is_free(fuse_req_t req, const char *name);
+
+/* ops_lookup.c */
+void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t count);
+void ops_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void ops_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void ops_readdir(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
+                 struct fuse_file_info *fi);
+void ops_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
+                     struct fuse_file_info *fi);
+void ops_readlink(fuse_req_t req, fuse_ino_t nodeid);
+
+/* ops_name.c */
+void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void ops_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *name);
+void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
+                const char *to_name, unsigned int flags);
+void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                struct fuse_file_info *fi);
+
+/* ops_file.c */
+void ops_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void ops_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
+              struct fuse_file_info *fi);
+void ops_write(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, size_t size, off_t offset,
+               struct fuse_file_info *fi);
+void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void ops_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void ops_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi);
+void ops_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi);
+
+/* Opens task->inode with task->fi: makes the handle. Errors: ERR_MEMORY and those of a truncate. */
+enum err ops_file_open(struct task *task, bool created);
+
+/* ops_attr.c */
+void ops_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void ops_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int valid,
+                 struct fuse_file_info *fi);
+void ops_statfs(fuse_req_t req, fuse_ino_t nodeid);
+void ops_attr_refresh_statfs(struct mount *mount);
+
+#endif

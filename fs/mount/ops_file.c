@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * OPEN, READ, WRITE, FLUSH, RELEASE, FSYNC. What is written goes into the inode's patch
+ * (publish.c), what is read comes from a whole version (content.c) or from the local view.
+ */
+#include "fs/mount/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/limits.h"
+#include "fs/mount/device.h"
+#include "fs/mount/order.h"
+
+/* Files up to one page that nobody has changed for a while are read through the page cache: one
+ * read(2) sees all of them, and so one version. */
+#define CACHED_BYTES_MAX 4096u
+#define QUIET_MS         60000u
+
+static struct handle *handle_of(const struct fuse_file_info *fi)
+{
+    return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* ---- open ---- */
+
+static bool is_quiet(const struct inode *inode)
+{
+    int64_t ctime_age_ns = clock_realtime_ns() - inode->attr.ctime_ns;
+    return ctime_age_ns > (int64_t)QUIET_MS * 1000000 &&
+           (inode->changed_ms == 0 || clock_monotonic_ms() - inode->changed_ms > QUIET_MS);
+}
+
+static bool is_read_cached(const struct mount *mount, const struct inode *inode, int flags)
+{
+    return (flags & O_ACCMODE) == O_RDONLY && !mount->options->read_pinned &&
+           !mount->options->linearizable && inode->promised && inode->publish == NULL &&
+           inode->attr.data_bytes <= CACHED_BYTES_MAX && is_quiet(inode);
+}
+
+enum err ops_file_open(struct task *task, bool created)
+{
+    struct mount *mount = task->mount;
+    struct inode *inode = task->inode;
+    int flags = task->fi.flags;
+    struct handle *handle = handle_open(mount, inode, flags, fuse_req_ctx(task->req)->pid);
+    if (handle == NULL) {
+        return ERR_MEMORY;
+    }
+    if ((flags & O_TRUNC) != 0 && !created) {
+        enum err err = publish_truncate(mount, inode, 0);
+        if (err != ERR_OK) {
+            handle_close(mount, handle);
+            return err;
+        }
+        handle->truncated = true;
+        if (task->kill_privilege) {
+            publish_kill_suid_sgid(inode);
+        }
+    } else if (!handle_is_writer(handle) &&
+               (!publish_needs_base(inode) || inode->content != NULL)) {
+        handle_pin(handle, publish_content(inode));
+    }
+    task->handle = handle;
+    task->fi.fh = (uint64_t)(uintptr_t)handle;
+    task->fi.keep_cache = 1; /* What is old is pushed out, here and in changes.c. */
+    task->fi.direct_io = !is_read_cached(mount, inode, flags);
+    task->fi.noflush = !handle_is_writer(handle);
+    return ERR_OK;
+}
+
+static void open_reply(struct task *task)
+{
+    if (fuse_reply_open(task->req, &task->fi) != 0) {
+        struct handle *handle = task->handle;
+        if (handle->truncated) {
+            (void)publish_now(task->mount, task->inode, NULL);
+        }
+        handle_close(task->mount, handle);
+    }
+    task_end(task);
+}
+
+static void open_ready(struct task *task, enum err err)
+{
+    if (err == ERR_OK) {
+        err = ops_file_open(task, false /* created */);
+    }
+    if (err != ERR_OK) {
+        task_fail_in_order(task, err);
+        return;
+    }
+    order_reply(task, open_reply);
+}
+
+static void open_start(struct task *task)
+{
+    int flags = task->fi.flags;
+    bool blind =
+        (flags & O_TRUNC) != 0 || ((flags & O_APPEND) != 0 && (flags & O_ACCMODE) == O_WRONLY);
+    if (!blind && publish_needs_base(task->inode) && content_current(task->inode) == NULL) {
+        task_fetch(task, open_ready);
+    } else {
+        open_ready(task, ERR_OK);
+    }
+}
+
+void ops_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct mount *mount = ops_mount(req);
+    enum face face = FACE_FILE;
+    struct inode *inode = ops_inode(req, nodeid, &face);
+    if (inode == NULL) {
+        return;
+    }
+    if (face == FACE_DIR || (inode->gone && inode->content == NULL && inode->publish == NULL)) {
+        (void)fuse_reply_err(req, ESTALE);
+        return;
+    }
+    if ((fi->flags & O_ACCMODE) != O_RDONLY && mount_is_without_leader(mount)) {
+        (void)fuse_reply_err(req, EROFS);
+        return;
+    }
+    struct task *task = task_new(mount, req, inode);
+    if (task == NULL) {
+        return;
+    }
+    task->fi = *fi;
+    task->kill_privilege = device_kills_privilege(mount->device);
+    if (mount->options->linearizable) {
+        task_barrier(task, open_start);
+    } else {
+        open_start(task);
+    }
+}
+
+/* ---- read ---- */
+
+static void reply_bytes(fuse_req_t req, const struct content *content, uint64_t offset, size_t size)
+{
+    if (offset >= content->len) {
+        (void)fuse_reply_buf(req, NULL, 0);
+        return;
+    }
+    size_t rest = content->len - (size_t)offset;
+    (void)fuse_reply_buf(req, (const char *)content->data + offset, rest < size ? rest : size);
+}
+
+/* The newest that this host knows, with a reference; NULL: it has to be fetched, or no memory. */
+static struct content *newest(struct inode *inode)
+{
+    if (publish_needs_base(inode) && content_current(inode) == NULL) {
+        return NULL;
+    }
+    return publish_content(inode);
+}
+
+/* Reads that see one version from start to end: not those through the page cache, which are
+ * told by having no lock owner, and not those of a descriptor that also writes. */
+static bool is_pinned_read(const struct handle *handle, const struct fuse_file_info *fi)
+{
+    return fi->lock_owner != 0 && !handle_is_writer(handle);
+}
+
+/* Answers from the pin, which is there. */
+static void read_pinned(fuse_req_t req, struct handle *handle, uint64_t offset, size_t size)
+{
+    bool at_end = offset >= handle->pin->len;
+    reply_bytes(req, handle->pin, offset, size);
+    if (at_end) {
+        handle_pin(handle, NULL); /* `tail -f` goes on with the newest. */
+    }
+}
+
+/* What the inode holds has been fetched. */
+static void read_fetched(struct task *task, enum err err)
+{
+    struct handle *handle = task->handle;
+    struct content *content = NULL;
+    if (err == ERR_OK) {
+        content = publish_content(task->inode);
+        err = content == NULL ? ERR_MEMORY : ERR_OK;
+    }
+    if (err != ERR_OK) {
+        task_fail(task, err);
+        return;
+    }
+    if (is_pinned_read(handle, &task->fi)) {
+        handle_pin(handle, content);
+        read_pinned(task->req, handle, task->offset, task->size);
+    } else {
+        reply_bytes(task->req, content, task->offset, task->size);
+        content_unref(content);
+    }
+    task_end(task);
+}
+
+static void read_fetch(fuse_req_t req, struct handle *handle, size_t size, uint64_t offset,
+                       const struct fuse_file_info *fi)
+{
+    struct task *task = task_new(ops_mount(req), req, handle->inode);
+    if (task != NULL) {
+        task->handle = handle;
+        task->fi = *fi;
+        task->size = size;
+        task->offset = offset;
+        task_fetch(task, read_fetched);
+    }
+}
+
+void ops_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
+              struct fuse_file_info *fi)
+{
+    struct handle *handle = handle_of(fi);
+    struct inode *inode = handle->inode;
+    bool pinned = is_pinned_read(handle, fi);
+    (void)nodeid;
+    if (pinned && handle->pin != NULL && offset != 0) {
+        read_pinned(req, handle, (uint64_t)offset, size);
+        return;
+    }
+    struct content *content = newest(inode);
+    if (content == NULL && inode->gone && handle->pin != NULL) {
+        content = content_ref(handle->pin); /* Nothing newer will ever be. */
+    }
+    if (content == NULL) {
+        read_fetch(req, handle, size, (uint64_t)offset, fi);
+        return;
+    }
+    if (pinned) {
+        handle_pin(handle, content);
+        read_pinned(req, handle, (uint64_t)offset, size);
+        return;
+    }
+    inode->pages = inode->pages || fi->lock_owner == 0;
+    reply_bytes(req, content, (uint64_t)offset, size);
+    content_unref(content);
+}
+
+/* ---- write ---- */
+
+static bool is_synchronous(const struct mount *mount, const struct fuse_file_info *fi)
+{
+    return mount->options->sync || (fi->flags & (O_SYNC | O_DSYNC)) != 0;
+}
+
+static void write_published(struct task *task, enum err err)
+{
+    if (err != ERR_OK) {
+        task_fail(task, err);
+        return;
+    }
+    (void)fuse_reply_write(task->req, task->size);
+    task_end(task);
+}
+
+static enum err write_to_patch(struct mount *mount, struct inode *inode, const char *bytes,
+                               size_t size, uint64_t offset, const struct fuse_file_info *fi)
+{
+    /* The kernel takes the offset of an append from its own idea of the length. A page that comes
+     * from a mapping is where it is. */
+    if ((fi->flags & O_APPEND) != 0 && !fi->writepage) {
+        return publish_append(mount, inode, bytes, size);
+    }
+    return publish_write(mount, inode, offset, bytes, size);
+}
+
+/* Behind a change by a write. */
+static void note_write(fuse_req_t req, struct handle *handle, bool writepage, bool kill_privilege)
+{
+    handle_note_write(handle, writepage ? 0 : fuse_req_ctx(req)->pid);
+    if (kill_privilege) {
+        publish_kill_suid_sgid(handle->inode);
+    }
+}
+
+/* The base, without which a patch of too many pieces cannot be made whole, is there now. */
+static void write_again(struct task *task, enum err err)
+{
+    if (err == ERR_OK) {
+        err = write_to_patch(task->mount, task->inode, task->bytes, task->size, task->offset,
+                             &task->fi);
+    }
+    if (err != ERR_OK) {
+        task_fail(task, err);
+        return;
+    }
+    note_write(task->req, task->handle, task->fi.writepage, task->kill_privilege);
+    if (is_synchronous(task->mount, &task->fi)) {
+        task_publish(task, write_published);
+    } else {
+        write_published(task, ERR_OK);
+    }
+}
+
+static struct task *write_task(fuse_req_t req, struct handle *handle, size_t size,
+                               const struct fuse_file_info *fi)
+{
+    struct task *task = task_new(ops_mount(req), req, handle->inode);
+    if (task != NULL) {
+        task->handle = handle;
+        task->fi = *fi;
+        task->size = size;
+    }
+    return task;
+}
+
+static void write_later(fuse_req_t req, struct handle *handle, const char *bytes, size_t size,
+                        uint64_t offset, const struct fuse_file_info *fi)
+{
+    struct task *task = write_task(req, handle, size, fi);
+    if (task == NULL) {
+        return;
+    }
+    task->offset = offset;
+    task->kill_privilege = device_kills_privilege(task->mount->device);
+    task->bytes = malloc(size);
+    if (task->bytes == NULL) {
+        task_fail(task, ERR_MEMORY);
+        return;
+    }
+    memcpy(task->bytes, bytes, size);
+    task_fetch(task, write_again);
+}
+
+void ops_write(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, size_t size, off_t offset,
+               struct fuse_file_info *fi)
+{
+    struct mount *mount = ops_mount(req);
+    struct handle *handle = handle_of(fi);
+    (void)nodeid;
+    if (mount_is_without_leader(mount)) {
+        (void)fuse_reply_err(req, EROFS);
+        return;
+    }
+    enum err err = write_to_patch(mount, handle->inode, bytes, size, (uint64_t)offset, fi);
+    if (err == ERR_LIMIT) {
+        write_later(req, handle, bytes, size, (uint64_t)offset, fi);
+        return;
+    }
+    if (err != ERR_OK) {
+        (void)fuse_reply_err(req, task_errno(err));
+        return;
+    }
+    note_write(req, handle, fi->writepage, device_kills_privilege(mount->device));
+    if (is_synchronous(mount, fi)) {
+        struct task *task = write_task(req, handle, size, fi);
+        if (task != NULL) {
+            task_publish(task, write_published);
+        }
+        return;
+    }
+    (void)fuse_reply_write(req, size);
+}
+
+/* ---- close and sync ---- */
+
+static void reply_ok(struct task *task)
+{
+    (void)fuse_reply_err(task->req, 0);
+    task_end(task);
+}
+
+static void barrier_passed(struct task *task)
+{
+    order_reply(task, reply_ok);
+}
+
+static void published(struct task *task, enum err err)
+{
+    if (err != ERR_OK) {
+        task_fail_in_order(task, err);
+        return;
+    }
+    order_reply(task, reply_ok);
+}
+
+void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct handle *handle = handle_of(fi);
+    struct inode *inode = handle->inode;
+    (void)nodeid;
+    enum err err = handle_is_writer(handle) ? publish_take_error(inode) : ERR_OK;
+    if (err != ERR_OK) {
+        (void)fuse_reply_err(req, task_errno(err));
+        return;
+    }
+    struct publish_question question = handle_question(handle, fuse_req_ctx(req)->pid);
+    /* What was sent before, at a timer or by another program, may be this program's too. */
+    bool sent =
+        handle_is_writer(handle) && publish_is_under_way(inode) && !publish_is_pending(inode);
+    if (!publish_at_flush(&question) && !sent) {
+        (void)fuse_reply_err(req, 0);
+        return;
+    }
+    struct task *task = task_new(ops_mount(req), req, inode);
+    if (task != NULL) {
+        /* A killed process must not lose what it has written. */
+        task->uninterruptible = true;
+        task_publish(task, published);
+    }
+}
+
+void ops_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct mount *mount = ops_mount(req);
+    struct handle *handle = handle_of(fi);
+    (void)nodeid;
+    if (handle->written || handle->truncated) {
+        (void)publish_now(mount, handle->inode, NULL);
+    }
+    handle_close(mount, handle);
+    (void)fuse_reply_err(req, 0);
+}
+
+void ops_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
+{
+    struct inode *inode = handle_of(fi)->inode;
+    (void)nodeid;
+    (void)datasync;
+    enum err err = publish_take_error(inode);
+    if (err != ERR_OK) {
+        (void)fuse_reply_err(req, task_errno(err));
+        return;
+    }
+    struct task *task = task_new(ops_mount(req), req, inode);
+    if (task == NULL) {
+        return;
+    }
+    if (inode->publish != NULL) {
+        task_publish(task, published);
+    } else {
+        task_barrier(task, barrier_passed);
+    }
+}
+
+void ops_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
+{
+    struct inode *inode = ops_inode(req, nodeid, NULL);
+    struct task *task = inode != NULL ? task_new(ops_mount(req), req, inode) : NULL;
+    (void)datasync;
+    (void)fi;
+    if (task != NULL) {
+        task_barrier(task, barrier_passed);
+    }
+}

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What changes names: MKNOD, MKDIR, SYMLINK, CREATE, UNLINK, RMDIR, RENAME. One log entry each,
+ * atomic for the ensemble; the answer keeps the order of answers.
+ */
+#include "fs/mount/ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "common/check.h"
+#include "common/path.h"
+#include "fs/mount/changes.h"
+#include "fs/mount/order.h"
+
+/* Of renameat2(2), in the flags of RENAME. */
+#define FLAG_NOREPLACE (1u << 0)
+#define FLAG_EXCHANGE  (1u << 1)
+
+static void call_op(struct task *task, Wire__Op *op,
+                    void (*done)(struct task *task, enum err err, const Wire__Answer *answer))
+{
+    Wire__Request request = WIRE__REQUEST__INIT;
+    request.body_case = WIRE__REQUEST__BODY_OP;
+    request.op = op;
+    task_call(task, &request, done);
+}
+
+/* Begins a request about a name in a directory. NULL: it has been answered. */
+static struct task *name_task(fuse_req_t req, fuse_ino_t parent_nodeid, const char *name)
+{
+    struct inode *parent = ops_name_fits(req, name) ? ops_inode(req, parent_nodeid, NULL) : NULL;
+    struct task *task = parent != NULL ? task_new(ops_mount(req), req, NULL) : NULL;
+    if (task != NULL) {
+        task_set_parent(task, parent, name);
+    }
+    return task;
+}
+
+/* ---- making nodes ---- */
+
+/* What CreateOp needs beside the name. */
+struct making {
+    Wire__Kind kind;
+    mode_t mode;
+    dev_t rdev;
+    const char *target; /* of a symlink */
+    void (*done)(struct task *task, enum err err, const Wire__Answer *answer);
+};
+
+static void make_node(struct task *task, const struct making *making)
+{
+    const struct fuse_ctx *caller = fuse_req_ctx(task->req);
+    const Wire__Attr *parent = &task->parent->attr;
+    Wire__Address at = WIRE__ADDRESS__INIT;
+    Wire__CreateOp create = WIRE__CREATE_OP__INIT;
+    Wire__Op op = WIRE__OP__INIT;
+    char holder[PROCESS_TEXT_BYTES];
+    at.ino = task->parent->ino;
+    at.name = wire_bytes(task->name, task->name_len);
+    create.at = &at;
+    create.kind = making->kind;
+    create.mode = making->mode & 07777u;
+    create.uid = caller->uid;
+    create.gid = caller->gid;
+    create.rdev = (uint32_t)making->rdev;
+    if ((parent->mode & S_ISGID) != 0) {
+        /* As everywhere: a setgid directory hands on its group, and itself to directories. */
+        create.gid = parent->gid;
+        create.mode |= making->kind == WIRE__KIND__KIND_DIR ? (uint32_t)S_ISGID : 0;
+    }
+    if (making->target != NULL) {
+        create.data = wire_bytes(making->target, strlen(making->target));
+    }
+    if (making->kind == WIRE__KIND__KIND_DIR) {
+        /* Scripts lock with mkdir: who holds it is told on request. */
+        process_describe(caller->pid, holder, sizeof holder);
+        create.holder = wire_bytes(holder, strlen(holder));
+    }
+    op.body_case = WIRE__OP__BODY_CREATE;
+    op.create = &create;
+    call_op(task, &op, making->done);
+}
+
+/* Takes over the answer of a CreateOp. */
+static enum err take_made(struct task *task, enum err err, const Wire__Answer *answer)
+{
+    struct mount *mount = task->mount;
+    if (answer != NULL) {
+        struct inode *inode = task_take_answer(mount, answer, err == ERR_OK);
+        if (err == ERR_OK) {
+            if (inode == NULL) {
+                return answer->attr == NULL ? ERR_MALFORMED : ERR_MEMORY;
+            }
+            task->inode = inode;
+            inode_ref(inode);
+            changes_own_names(mount, task->parent);
+        }
+    }
+    return err == ERR_OK && task->inode == NULL ? ERR_MALFORMED : err;
+}
+
+static void made(struct task *task, enum err err, const Wire__Answer *answer)
+{
+    err = take_made(task, err, answer);
+    if (err != ERR_OK) {
+        task_fail_in_order(task, err);
+        return;
+    }
+    order_reply(task, ops_reply_entry);
+}
+
+void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    struct making making = {.mode = mode, .done = made};
+    switch (mode & S_IFMT) {
+    case S_IFREG:
+        making.kind = WIRE__KIND__KIND_FILE;
+        break;
+    case S_IFIFO:
+        making.kind = WIRE__KIND__KIND_FIFO;
+        break;
+    case S_IFSOCK:
+        making.kind = WIRE__KIND__KIND_SOCKET;
+        break;
+    case S_IFCHR:
+        making.kind = WIRE__KIND__KIND_CHAR_DEVICE;
+        making.rdev = rdev;
+        break;
+    case S_IFBLK:
+        making.kind = WIRE__KIND__KIND_BLOCK_DEVICE;
+        making.rdev = rdev;
+        break;
+    default:
+        (void)fuse_reply_err(req, EINVAL);
+        return;
+    }
+    struct task *task = ops_name_is_free(req, name) ? name_task(req, parent, name) : NULL;
+    if (task != NULL) {
+        make_node(task, &making);
+    }
+}
+
+void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    const struct making making = {.kind = WIRE__KIND__KIND_DIR, .mode = mode, .done = made};
+    struct task *task = ops_name_is_free(req, name) ? name_task(req, parent, name) : NULL;
+    if (task != NULL) {
+        make_node(task, &making);
+    }
+}
+
+void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    const struct making making = {
+        .kind = WIRE__KIND__KIND_SYMLINK, .mode = 0777, .target = target, .done = made};
+    struct task *task = ops_name_is_free(req, name) ? name_task(req, parent, name) : NULL;
+    if (task != NULL) {
+        make_node(task, &making);
+    }
+}
+
+void ops_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *name)
+{
+    (void)nodeid;
+    (void)parent;
+    (void)name;
+    (void)fuse_reply_err(req, EPERM); /* There are no hard links. */
+}
+
+/* ---- create ---- */
+
+static void create_reply(struct task *task)
+{
+    struct fuse_entry_param entry;
+    ops_fill_entry(task, &entry);
+    inode_hold(task->inode, task->face);
+    if (fuse_reply_create(task->req, &entry, &task->fi) != 0) {
+        handle_close(task->mount, task->handle);
+        inode_forget(task->mount, entry.ino, 1);
+    }
+    task_end(task);
+}
+
+static void create_open(struct task *task)
+{
+    struct inode *inode = task->inode;
+    if (inode->attr.data_bytes == 0) {
+        /* Known without asking, also when the name is removed before the first read. */
+        struct content *empty = content_new(NULL, 0, inode->attr.mzxid);
+        if (empty != NULL) {
+            content_set(task->mount, inode, empty);
+        }
+    }
+    enum err err = ops_file_open(task, true /* created */);
+    if (err != ERR_OK) {
+        task_fail_in_order(task, err);
+        return;
+    }
+    order_reply(task, create_reply);
+}
+
+static void created(struct task *task, enum err err, const Wire__Answer *answer)
+{
+    err = take_made(task, err, answer);
+    if (err == ERR_EXISTS && (task->fi.flags & O_EXCL) == 0) {
+        /* Somebody was faster. The kernel looks up again, then checks the modes and opens it. */
+        err = ERR_STALE;
+    }
+    if (err != ERR_OK) {
+        task_fail_in_order(task, err);
+        return;
+    }
+    create_open(task);
+}
+
+void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                struct fuse_file_info *fi)
+{
+    const struct making making = {.kind = WIRE__KIND__KIND_FILE, .mode = mode, .done = created};
+    struct task *task = ops_name_is_free(req, name) ? name_task(req, parent, name) : NULL;
+    if (task != NULL) {
+        task->fi = *fi;
+        make_node(task, &making);
+    }
+}
+
+/* ---- removing ---- */
+
+static void task_ok(struct task *task)
+{
+    (void)fuse_reply_err(task->req, 0);
+    task_end(task);
+}
+
+static void removed(struct task *task, enum err err, const Wire__Answer *answer)
+{
+    if (answer != NULL) {
+        (void)task_take_answer(task->mount, answer, false /* make */);
+    }
+    if (err != ERR_OK) {
+        task_fail_in_order(task, err);
+        return;
+    }
+    handle_note_removed(task->mount, task->parent->ino, task->name, task->name_len);
+    changes_own_names(task->mount, task->parent);
+    order_reply(task, task_ok);
+}
+
+static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, Wire__RemoveWhat what)
+{
+    struct task *task = name_task(req, parent, name);
+    if (task == NULL) {
+        return;
+    }
+    Wire__Address at = WIRE__ADDRESS__INIT;
+    Wire__RemoveOp remove = WIRE__REMOVE_OP__INIT;
+    Wire__Op op = WIRE__OP__INIT;
+    at.ino = task->parent->ino;
+    at.name = wire_bytes(task->name, task->name_len);
+    remove.at = &at;
+    remove.what = what;
+    op.body_case = WIRE__OP__BODY_REMOVE;
+    op.remove = &remove;
+    call_op(task, &op, removed);
+}
+
+void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    remove_name(req, parent, name, WIRE__REMOVE_WHAT__REMOVE_NOT_DIR);
+}
+
+void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    remove_name(req, parent, name, WIRE__REMOVE_WHAT__REMOVE_DIR);
+}
+
+/* ---- renaming ---- */
+
+/* The other node of an exchange is known as it is now. */
+static void exchanged(struct task *task, enum err err, const Wire__Answer *answer)
+{
+    if (err == ERR_OK && answer != NULL) {
+        struct inode *other = task_take_answer(task->mount, answer, false /* make */);
+        if (other != NULL) {
+            inode_set_name(other, task->name, task->name_len);
+        }
+    }
+    order_reply(task, task_ok);
+}
+
+/* The answer of a rename tells of one node only. */
+static void look_at_other(struct task *task)
+{
+    Wire__Address at = WIRE__ADDRESS__INIT;
+    Wire__LookupRead lookup = WIRE__LOOKUP_READ__INIT;
+    Wire__Request request = WIRE__REQUEST__INIT;
+    at.ino = task->parent->ino;
+    at.name = wire_bytes(task->name, task->name_len);
+    lookup.at = &at;
+    request.body_case = WIRE__REQUEST__BODY_LOOKUP;
+    request.lookup = &lookup;
+    task_call(task, &request, exchanged);
+}
+
+static void renamed(struct task *task, enum err err, const Wire__Answer *answer)
+{
+    struct mount *mount = task->mount;
+    struct inode *inode = answer != NULL ? task_take_answer(mount, answer, false /* make */) : NULL;
+    if (err != ERR_OK) {
+        task_fail_in_order(task, err);
+        return;
+    }
+    changes_own_names(mount, task->parent);
+    changes_own_names(mount, task->to_parent);
+    bool exchange = (task->valid & (int)FLAG_EXCHANGE) != 0;
+    if (!exchange) {
+        /* Names are as before the rename here: only what was replaced is called so. */
+        handle_note_removed(mount, task->to_parent->ino, task->to_name, task->to_name_len);
+    }
+    if (inode != NULL) {
+        inode_set_name(inode, task->to_name, task->to_name_len);
+        inode->gone = false;
+    }
+    if (exchange) {
+        look_at_other(task);
+    } else {
+        order_reply(task, task_ok);
+    }
+}
+
+void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent_nodeid,
+                const char *to_name, unsigned int flags)
+{
+    struct inode *to_parent =
+        ops_name_fits(req, to_name) ? ops_inode(req, to_parent_nodeid, NULL) : NULL;
+    if (to_parent == NULL || !ops_name_is_free(req, to_name)) {
+        return;
+    }
+    if ((flags & ~(FLAG_NOREPLACE | FLAG_EXCHANGE)) != 0) {
+        (void)fuse_reply_err(req, EINVAL);
+        return;
+    }
+    struct task *task = name_task(req, parent, name);
+    if (task == NULL) {
+        return;
+    }
+    task->valid = (int)flags;
+    task_set_to_parent(task, to_parent, to_name);
+    Wire__Address from = WIRE__ADDRESS__INIT;
+    Wire__Address to = WIRE__ADDRESS__INIT;
+    Wire__RenameOp rename = WIRE__RENAME_OP__INIT;
+    Wire__Op op = WIRE__OP__INIT;
+    from.ino = task->parent->ino;
+    from.name = wire_bytes(task->name, task->name_len);
+    to.ino = to_parent->ino;
+    to.name = wire_bytes(task->to_name, task->to_name_len);
+    rename.from = &from;
+    rename.to = &to;
+    rename.no_replace = (flags & FLAG_NOREPLACE) != 0;
+    rename.exchange = (flags & FLAG_EXCHANGE) != 0;
+    op.body_case = WIRE__OP__BODY_RENAME;
+    op.rename = &rename;
+    call_op(task, &op, renamed);
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The conductor: alone joins core, log, tree, store, sessions, requests and watches. It knows no
+ * socket, file or clock: the rim (main.c, net/; in tests the simulator) hands events in and gives
+ * it an environment of functions.
+ *
+ * The rim calls any of the event functions below, then once per turn of its loop replica_turn(),
+ * which gives all effects: raft_step -> save, send -> apply -> answers and events. All functions
+ * from the thread of the loop.
+ */
+#ifndef QUORUMFS_REPLICA_H
+#define QUORUMFS_REPLICA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "common/wire.h"
+#include "server/log/log.h"
+#include "server/raft/raft.h"
+#include "server/tree/kv.h"
+
+struct replica;
+struct client;      /* one client connection, as the conductor sees it (request.c) */
+struct client_conn; /* the same, as the rim sees it (net/client_conn.c) */
+
+#define ENSEMBLE_ID_BYTES 16u
+
+/* Who this replica is: the content of the data folder's identity file. */
+struct replica_identity {
+    uint64_t id;
+    uint64_t incarnation;
+    bool formed; /* false: the fields below are not set, the folder is empty */
+    uint8_t ensemble[ENSEMBLE_ID_BYTES];
+    struct raft_members founders; /* log entry 1 */
+    int64_t founded_ns;           /* its time */
+};
+
+/* What the rim does for the conductor. None calls back into the conductor. */
+struct replica_env {
+    void *context;
+    /* To another replica; dropped if its connection is not up (Raft and resends cope). */
+    void (*peer_send_raft)(void *context, const struct raft_message *message);
+    void (*peer_send)(void *context, uint64_t replica, const Wire__PeerMessage *message);
+    bool (*peer_is_connected)(void *context, uint64_t replica);
+    /* To a client: packed at once. Above SEND_QUEUE_BYTES_MAX the rim closes the connection and
+     * calls replica_client_closed in a later turn. */
+    void (*client_send)(void *context, struct client_conn *conn, const Wire__ToClient *message);
+    /* Ends the connection after what was sent; `reason` goes into the log line. */
+    void (*client_close)(void *context, struct client_conn *conn, const char *reason);
+    /* The client is not full any more: read on. */
+    void (*client_resume)(void *context, struct client_conn *conn);
+    /* The log (log_thread_submit, log_read). */
+    enum err (*log_submit)(void *context, const struct log_save *save);
+    enum err (*log_read)(void *context, uint64_t index, size_t bytes_max, size_t count_max,
+                         struct raft_entry **out, size_t *out_count);
+    enum err (*log_term)(void *context, uint64_t index, uint64_t *out_term);
+    /* The store (store_is_full, store_poll, store_disk_space). */
+    bool (*store_is_full)(void *context);
+    void (*store_poll)(void *context, uint64_t now_ms, uint64_t log_bytes);
+    void (*disk_space)(void *context, uint64_t *out_total, uint64_t *out_free);
+    /* The ensemble has formed: make `identity` durable, then append log entry 1 (term 1, type
+     * MEMBERS, identity->founders, founded_ns) durably, then call replica_start in a later turn. */
+    void (*formed)(void *context, const struct replica_identity *identity);
+    /* `count` random bytes. */
+    void (*random)(void *context, void *to, size_t count);
+    /* An error after which this replica must not go on: log line, exit status 1. */
+    void (*fail)(void *context, enum err err, const char *what);
+};
+
+struct replica_options {
+    struct replica_identity identity;
+    /* The initial members of the configuration (incarnations 0), to form an ensemble with. */
+    struct raft_members configured;
+    uint32_t heartbeat_ms;
+    uint32_t election_min_ms;
+    uint32_t election_max_ms;
+    uint64_t seed;
+};
+
+/* `kv` holds the rows of the tree. NULL: no memory. */
+struct replica *replica_new(const struct replica_options *options, const struct replica_env *env,
+                            const struct kv *kv, uint64_t now_ms);
+void replica_free(struct replica *replica);
+
+/* Starts consensus: identity.formed and the log holds at least entry 1. `state` is what log_open
+ * (and the append of entry 1) left. ERR_CORRUPT: log and tree do not fit (hole between them). */
+enum err replica_start(struct replica *replica, const struct log_state *state, uint64_t now_ms);
+
+/* ---- events: log ---- */
+void replica_log_saved(struct replica *replica, const struct log_saved *saved);
+
+/* ---- events: peers ---- */
+
+/* Another replica has proved the key and says who it is. ERR_OK: go on; ERR_STRANGER: close (not
+ * configured, another ensemble, another incarnation than the members say). An empty one of ours
+ * is ERR_OK; ensemble_len is 0 then, else ENSEMBLE_ID_BYTES. */
+enum err replica_peer_hello(struct replica *replica, uint64_t id, uint64_t incarnation,
+                            const uint8_t *ensemble, size_t ensemble_len);
+
+/* The connection TO that peer is up: what waits for it can be sent (forwarded commands again). */
+void replica_peer_connected(struct replica *replica, uint64_t id);
+
+/* The connection FROM that peer is gone. */
+void replica_peer_closed(struct replica *replica, uint64_t id);
+
+/* A message from a peer after its hello. The caller keeps the message and its entries (the core
+ * takes references of its own). ERR_MALFORMED: close the connection. */
+enum err replica_peer_raft(struct replica *replica, const struct raft_message *message);
+enum err replica_peer_message(struct replica *replica, uint64_t from,
+                              const Wire__PeerMessage *message);
+
+/* ---- events: clients ---- */
+
+/* What the rim knows of the other side of a client connection. */
+struct client_origin {
+    bool trusted; /* unix socket and uid 0 or the uid of this daemon */
+    uint32_t uid; /* SO_PEERCRED; 65534 over TCP without a certificate */
+    uint32_t gid;
+    char address[128]; /* for log and status */
+};
+
+/* NULL: no memory or CONNECTIONS_MAX. */
+struct client *replica_client_opened(struct replica *replica, struct client_conn *conn,
+                                     const struct client_origin *origin);
+/* The connection is gone, for whatever reason; `client` is freed. */
+void replica_client_closed(struct replica *replica, struct client *client);
+/* One message of the client. ERR_MALFORMED (wrong order, impossible fields): close. */
+enum err replica_client_message(struct replica *replica, struct client *client,
+                                const Wire__ToReplica *message);
+/* REQUESTS_WAITING_MAX requests wait: stop reading until client_resume. */
+bool replica_client_is_full(const struct client *client);
+
+/* ---- the turn ---- */
+
+/* Time has come to `now_ms` (monotonic), `time_ns` (CLOCK_REALTIME). Does all that the events of
+ * this turn ask for. Returns when it wants to be called again at the latest (monotonic ms). */
+uint64_t replica_turn(struct replica *replica, uint64_t now_ms, int64_t time_ns);
+
+/* True once this replica serves clients: caught up with a commit index that the current leader
+ * confirmed (CONSENSUS 17). */
+bool replica_is_serving(const struct replica *replica);
+
+/* Hands leadership over if this is the leader (before a planned stop). */
+void replica_transfer_leader(struct replica *replica);
+
+void replica_raft_status(const struct replica *replica, struct raft_status *out);
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the files of the conductor share: replica.c (turn, apply), replica_peer.c (forming,
+ * forwarding, touches), request.c (clients), proposal.c (writes on their way), answer.c (tree to
+ * wire). Nobody else includes this.
+ */
+#ifndef QUORUMFS_SERVER_REPLICA_INTERNAL_H
+#define QUORUMFS_SERVER_REPLICA_INTERNAL_H
+
+#include "common/buffer.h"
+#include "common/limits.h"
+#include "server/proposal.h"
+#include "server/replica.h"
+#include "server/session.h"
+#include "server/tree/tree.h"
+#include "server/watch.h"
+
+/* What a read index was asked for: the upper byte of the context given to the core. */
+enum read_purpose {
+    READ_FOR_SERVING = 1, /* CONSENSUS 17, once after the start */
+    READ_FOR_CLIENT = 2,  /* a SyncRead; the rest of the context is the number of the wait */
+    READ_FOR_TOUCH = 3,   /* the rest is the number of the touch round */
+};
+#define READ_AGAIN_MS 500u /* the question or its answer was lost between replicas */
+#define READ_CONTEXT(purpose, number) ((uint64_t)(purpose) << 56 | (number))
+
+/* A request that waits for a state of this replica. */
+struct wait {
+    struct wait *next;
+    struct client *client;    /* NULL: it has gone, drop */
+    Wire__ToReplica *message; /* owned */
+    uint64_t number;          /* of the read index asked for; 0: waits for zxid only */
+    uint64_t asked_ms;        /* the core was asked then; 0: not */
+    uint64_t zxid;            /* runs when this is applied; UINT64_MAX: not yet known */
+};
+
+/* Connections move: CONNECTED -(hello)-> GREETED -(open, applied)-> ATTACHED. */
+enum client_phase {
+    CLIENT_CONNECTED,
+    CLIENT_GREETED,
+    CLIENT_ATTACHED,
+};
+
+struct client {
+    struct client *previous;
+    struct client *next;
+    struct client_conn *conn;
+    struct client_origin origin;
+    enum client_phase phase;
+    bool hello_waits; /* ClientHello came before this replica serves */
+    bool opening;     /* an OpenSession is on its way */
+    bool promises;
+    bool was_full;
+    uint64_t session; /* 0: none */
+    uint64_t epoch;
+    uint64_t ping; /* newest; 0: none yet */
+    uint64_t confirmed_ping;
+    size_t waiting; /* waits and proposals of this client */
+    struct watcher watcher;
+};
+
+/* A touch that the leader took and that a quorum round will confirm. */
+struct touch_round {
+    uint64_t replica; /* 0: free; who sent it */
+    uint64_t batch;
+};
+#define TOUCH_ROUNDS_MAX 256u
+
+struct peer {
+    uint64_t id;
+    bool known;   /* its hello came */
+    bool empty;   /* and said that its folder is empty */
+    bool refused; /* it was refused; said once in the log */
+    uint64_t incarnation;
+    uint64_t form_again_ms; /* empty: send Form (again) then */
+};
+
+struct replica {
+    struct replica_env env;
+    struct replica_identity identity;
+    struct raft_members configured;
+    struct raft_config raft_config;
+    struct raft *raft; /* NULL until replica_start */
+    struct tree *tree;
+    struct sessions *sessions;
+    struct watches *watches;
+    struct proposals *proposals;
+    struct client *clients;
+    size_t client_count;
+    struct wait *waits;
+    struct wait **waits_end;
+    uint64_t last_wait;
+    struct peer peer[MEMBERS_MAX];
+    size_t peer_count;
+    uint64_t now_ms;
+    int64_t time_ns;
+    uint64_t started_ms;
+    uint64_t deadline_ms; /* that the last turn gave */
+    uint64_t applied_index;
+    uint64_t apply_index; /* apply up to here when the store has room */
+    uint64_t log_bytes;   /* data of applied entries, running */
+    bool serving;
+    uint64_t serving_asked_ms; /* 0: not */
+    uint64_t serving_index; /* UINT64_MAX: not known yet */
+    enum raft_role role;    /* as of the last turn */
+    uint64_t term;
+    uint64_t leader;
+    bool leader_ready;
+    uint64_t touch_due_ms;
+    uint64_t expire_due_ms;
+    uint64_t last_round;
+    struct touch_round round[TOUCH_ROUNDS_MAX];
+};
+
+/* ---- replica.c ---- */
+
+/* Hands one event to the core with the time of this turn; ERR_MEMORY ends the process. */
+enum err replica_step(struct replica *replica, struct raft_event *event);
+
+/* ---- replica_peer.c ---- */
+
+/* The part of a turn that concerns forming, forwarding, touches and expiry. Returns its deadline. */
+uint64_t peers_turn(struct replica *replica);
+void peers_touch_confirmed(struct replica *replica, uint64_t number, enum err err);
+struct peer *peers_find(struct replica *replica, uint64_t id);
+
+/* ---- request.c ---- */
+
+/* This replica serves from now on: welcomes those that waited for it. */
+void requests_serving(struct replica *replica);
+/* Runs all waits that the applied index allows. */
+void requests_turn(struct replica *replica);
+void requests_read_confirmed(struct replica *replica, uint64_t number, uint64_t index,
+                             enum err err);
+/* The outcome of a command of this replica's client. */
+void requests_result(struct replica *replica, const struct tree_result *result);
+/* Changes of an entry, to all that hold a promise but to `session`. */
+void requests_events(struct replica *replica, const struct tree_result *result);
+void client_send(struct replica *replica, struct client *client, const Wire__ToClient *message);
+void client_send_pong(struct replica *replica, struct client *client);
+/* `client` (may be NULL) has one thing less that waits. */
+void client_release(struct replica *replica, struct client *client);
+
+/* ---- answer.c ---- */
+
+void attr_to_wire(const struct node_attr *attr, Wire__Attr *out);
+
+/* Executes a read of the tree at its present state and sends the Answer, with promises. */
+void answer_read(struct replica *replica, struct client *client, const Wire__Request *request);
+/* Sends the Answer of a write. */
+void answer_write(struct replica *replica, struct client *client, uint64_t call,
+                  const struct tree_result *result);
+void answer_error(struct replica *replica, struct client *client, uint64_t call, enum err err);
+/* Grants a promise on `ino` under the number of the answer that is being made. */
+void answer_grant(struct replica *replica, struct client *client, uint64_t ino);
+
+/* ---- status.c ---- */
+
+void status_answer(struct replica *replica, struct client *client, uint64_t call);
+void status_members_answer(struct replica *replica, struct client *client, uint64_t call);
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Bytes of a log entry to a command. Handed them by tree_apply.c.
+ *
+ * Everything that holds for a command by itself is judged here, so that the operations meet only
+ * numbers, lengths and addresses within their bounds. A log that holds a malformed command must not
+ * keep any replica from starting: it is refused, never CHECKed (CONSENSUS 19).
+ */
+#include "common/check.h"
+#include "server/tree/tree_internal.h"
+
+static bool address_is_valid(const Wire__Address *at)
+{
+    return at != NULL && at->path.len <= PATH_BYTES_MAX + 1 && at->name.len <= PATH_BYTES_MAX;
+}
+
+static bool create_is_valid(const Wire__CreateOp *op)
+{
+    return address_is_valid(op->at) && op->kind != WIRE__KIND__KIND_NONE &&
+           (op->mode & ~MODE_MASK) == 0 && op->holder.len <= HOLDER_BYTES_MAX;
+}
+
+static bool rename_is_valid(const Wire__RenameOp *op)
+{
+    return address_is_valid(op->from) && address_is_valid(op->to) &&
+           !(op->no_replace && op->exchange);
+}
+
+static bool setattr_is_valid(const Wire__SetattrOp *op)
+{
+    return address_is_valid(op->at) && (!op->set_mode || (op->mode & ~MODE_MASK) == 0);
+}
+
+static bool is_session_op(const Wire__Op *op)
+{
+    return op->body_case == WIRE__OP__BODY_SESSION_OPEN ||
+           op->body_case == WIRE__OP__BODY_SESSION_ATTACH ||
+           op->body_case == WIRE__OP__BODY_SESSION_CLOSE;
+}
+
+static bool op_is_valid(const Wire__Op *op)
+{
+    switch (op->body_case) {
+    case WIRE__OP__BODY_CREATE:
+        return create_is_valid(op->create);
+    case WIRE__OP__BODY_WRITE:
+        return address_is_valid(op->write->at) && op->write->n_ranges <= PATCH_RANGES_MAX;
+    case WIRE__OP__BODY_SETATTR:
+        return setattr_is_valid(op->setattr);
+    case WIRE__OP__BODY_REMOVE:
+        return address_is_valid(op->remove->at);
+    case WIRE__OP__BODY_RENAME:
+        return rename_is_valid(op->rename);
+    case WIRE__OP__BODY_SESSION_OPEN:
+        return op->session_open->password.len == PASSWORD_BYTES &&
+               op->session_open->nonce.len == NONCE_BYTES;
+    case WIRE__OP__BODY_SESSION_ATTACH:
+        return op->session_attach->password.len == PASSWORD_BYTES &&
+               op->session_attach->nonce.len == NONCE_BYTES;
+    case WIRE__OP__BODY_SESSION_CLOSE:
+    case WIRE__OP__BODY_CANCEL:
+        return true;
+    case WIRE__OP__BODY__NOT_SET:
+    case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
+        break;
+    }
+    return false;
+}
+
+static bool command_is_valid(const Wire__Command *command)
+{
+    if (command->op == NULL || !op_is_valid(command->op)) {
+        return false;
+    }
+    if (is_session_op(command->op)) {
+        return command->session == 0 && command->sequence == 0;
+    }
+    /* Without an identity the zeros would be those of root. */
+    return command->sequence != 0 && command->identity != NULL &&
+           command->identity->n_groups <= GROUPS_MAX;
+}
+
+enum err tree_command_decode(const uint8_t *bytes, size_t len, Wire__Command **out)
+{
+    ProtobufCMessage *message = NULL;
+    enum err err = ERR_MALFORMED;
+
+    *out = NULL;
+    if (len <= COMMAND_BYTES_MAX) {
+        err = wire_unpack_strict(&wire__command__descriptor, bytes, len, &message);
+        CHECK(err != ERR_MEMORY);
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
+    *out = (Wire__Command *)message;
+    return command_is_valid(*out) ? ERR_OK : ERR_MALFORMED;
+}

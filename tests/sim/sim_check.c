@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The invariants of the simulator that concern replicas: after every turn of a node, and at the
+ * end, when all has been well for a while.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "common/check.h"
+#include "server/replica_internal.h"
+#include "tests/sim/sim.h"
+
+/* Notes that `key` goes with `value`; fails if it went with another one before. */
+static void only_one(struct sim *sim, struct omap *map, uint64_t key, uint64_t value,
+                     const char *what)
+{
+    uint8_t key_bytes[8];
+    uint8_t value_bytes[8];
+    put_be64(key_bytes, key);
+    put_be64(value_bytes, value);
+    const struct omap_entry *entry = omap_get(map, key_bytes, sizeof key_bytes);
+    if (entry == NULL) {
+        CHECK(omap_put(map, key_bytes, sizeof key_bytes, value_bytes, sizeof value_bytes) ==
+              ERR_OK);
+    } else if (memcmp(entry->value, value_bytes, sizeof value_bytes) != 0) {
+        sim_failed(sim, what, key, value);
+    }
+}
+
+void sim_check_node(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    struct raft_status status;
+    replica_raft_status(node->replica, &status);
+    uint64_t applied = node->replica->applied_index;
+    if (applied < node->applied_seen || status.commit_index < node->commit_seen ||
+        status.term < node->term_seen) {
+        sim_failed(sim, "term, commit or applied index fell", node->id, applied);
+    }
+    node->applied_seen = applied;
+    node->commit_seen = status.commit_index;
+    node->term_seen = status.term;
+    if (node->replica->raft != NULL && applied > status.durable_index) {
+        sim_failed(sim, "applied what the own log does not hold", applied, status.durable_index);
+    }
+    if (status.role == RAFT_LEADER) {
+        only_one(sim, sim->leaders, status.term, node->id, "two leaders in one term");
+    }
+    if (applied > 0) {
+        only_one(sim, sim->digests, applied, tree_digest(node->replica->tree),
+                 "two states at one index");
+    }
+}
+
+/* ---- at the end ---- */
+
+struct found {
+    struct sim *sim;
+    struct tree *tree;
+    struct omap *once;
+    size_t count;
+};
+
+static bool note_created(void *arg, const uint8_t *name, size_t name_len, uint64_t cookie,
+                         bool same, const struct node_attr *attr)
+{
+    struct found *found = arg;
+    (void)name;
+    (void)name_len;
+    (void)cookie;
+    (void)same;
+    struct tree_address at = {.ino = attr->ino};
+    struct tree_identity trusted = {.trusted = true};
+    struct node_attr unused;
+    struct buffer data = {0};
+    CHECK(tree_read(found->tree, &at, &trusted, 0, 64, &unused, &data) == ERR_OK);
+    if (omap_get(found->once, data.data, data.len) != NULL) {
+        sim_failed(found->sim, "a create was applied twice", attr->ino, data.len);
+    }
+    CHECK(omap_put(found->once, data.data, data.len, "", 0) == ERR_OK);
+    buffer_done(&data);
+    found->count++;
+    return true;
+}
+
+/* Every acknowledged create stands in the tree, and no create stands in it twice. */
+static void check_creates(struct sim *sim, struct sim_node *node)
+{
+    struct found found = {.sim = sim, .tree = node->replica->tree, .once = omap_new()};
+    CHECK(found.once != NULL);
+    struct tree_address at = {.path = (const uint8_t *)"/q", .path_len = 2};
+    struct tree_identity trusted = {.trusted = true};
+    struct node_attr attr;
+    bool end = false;
+    enum err err =
+        tree_children(found.tree, &at, &trusted, 0, note_created, &found, &attr, &end);
+    if (err != ERR_OK || !end || attr.children != found.count) {
+        sim_failed(sim, "the listing of /q is not whole", (uint64_t)err, found.count);
+    }
+    const struct omap_entry *acked = omap_seek(sim->acked, NULL, 0);
+    for (; acked != NULL; acked = omap_next(sim->acked, acked)) {
+        if (omap_get(found.once, acked->key, acked->key_len) == NULL) {
+            sim_failed(sim, "an acknowledged create is lost", omap_count(sim->acked),
+                       found.count);
+        }
+    }
+    omap_free(found.once);
+}
+
+void sim_check_end(struct sim *sim)
+{
+    const struct sim_node *first = &sim->node[0];
+    for (size_t i = 0; i < SIM_NODES; i++) {
+        struct sim_node *node = &sim->node[i];
+        if (!node->up || !replica_is_serving(node->replica)) {
+            sim_failed(sim, "a replica does not serve in the end", node->id, 0);
+        }
+        uint64_t lag = first->applied_seen > node->applied_seen
+                           ? first->applied_seen - node->applied_seen
+                           : node->applied_seen - first->applied_seen;
+        if (lag > 1000) {
+            sim_failed(sim, "a replica lags behind in the end", node->id, lag);
+        }
+        check_creates(sim, node);
+    }
+    for (size_t i = 0; i < SIM_CLIENTS; i++) {
+        const struct sim_client *client = &sim->client[i];
+        if (!client->attached || client->setup == 0 || client->writes_done < 20) {
+            sim_failed(sim, "a client was not served in the end", client->id,
+                       client->writes_done);
+        }
+    }
+}
