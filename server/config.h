@@ -30,10 +30,10 @@
 #include "common/logging.h"
 #include "server/raft/raft.h"
 
-#define LISTEN_MAX     8u
-#define KEY_BYTES_MIN  16u
-#define KEY_BYTES_MAX  1024u
-#define CONFIG_PORT    2181u
+#define LISTEN_MAX        8u
+#define KEY_BYTES_MIN     16u
+#define KEY_BYTES_MAX     1024u
+#define CONFIG_PORT       2181u
 #define CONFIG_PATH_BYTES 512u
 
 struct config_address {
@@ -46,7 +46,7 @@ struct config {
     char data[CONFIG_PATH_BYTES];
     struct config_address listen[LISTEN_MAX];
     size_t listen_count;
-    char socket[CONFIG_PATH_BYTES]; /* "": none */
+    char socket[CONFIG_PATH_BYTES];    /* "": none */
     struct config_address peer_listen; /* host "": a single replica without peers */
     uint8_t key[KEY_BYTES_MAX];        /* content of key_file */
     size_t key_len;

@@ -406,16 +406,20 @@ static void read_done(struct replica *replica, const struct raft_read *read)
     }
 }
 
-/* One round of the core's effects. False: there were none. */
-static bool effects_round(struct replica *replica)
+static bool effects_any(const struct replica *replica, const struct raft_effects *effects)
+{
+    return effects->save_term || effects->truncate || effects->save_count > 0 ||
+           effects->message_count > 0 || effects->fetch_count > 0 || effects->read_count > 0 ||
+           effects->apply_index > replica->apply_index;
+}
+
+/* One round of the core's effects. */
+static void effects_round(struct replica *replica)
 {
     const struct raft_effects *effects = raft_effects(replica->raft);
-    struct raft_fetch fetches[MEMBERS_MAX];
+    struct raft_fetch fetches[MEMBERS_MAX + 1];
     size_t fetch_count = effects->fetch_count;
-    bool any = effects->save_term || effects->truncate || effects->save_count > 0 ||
-               effects->message_count > 0 || fetch_count > 0 || effects->read_count > 0 ||
-               effects->apply_index > replica->apply_index;
-    CHECK_OP(fetch_count, <=, MEMBERS_MAX);
+    CHECK_OP(fetch_count, <=, MEMBERS_MAX + 1);
     save(replica, effects);
     for (size_t i = 0; i < effects->message_count; i++) {
         replica->env.peer_send_raft(replica->env.context, &effects->messages[i]);
@@ -432,11 +436,9 @@ static bool effects_round(struct replica *replica)
     for (size_t i = 0; i < fetch_count; i++) {
         fetch(replica, &fetches[i]);
     }
-    return any;
 }
 
-/* Notes a change of role, leader or term, and what it asks for. */
-static void follow_role(struct replica *replica)
+void replica_follow_role(struct replica *replica)
 {
     struct raft_status status;
     raft_status(replica->raft, &status);
@@ -454,10 +456,11 @@ static void follow_role(struct replica *replica)
         replica->term = status.term;
         proposals_unsend(replica->proposals);
     }
-    if (status.leader_ready && !replica->leader_ready) {
+    bool ready = status.leader_ready && tree_applied_term(replica->tree) == status.term;
+    if (ready && !replica->leader_ready) {
         sessions_extend_all(replica->sessions, replica->now_ms);
     }
-    replica->leader_ready = status.leader_ready;
+    replica->leader_ready = ready;
 }
 
 /* CONSENSUS 17: serve only when caught up with a commit index that the leader confirmed. */
@@ -482,8 +485,9 @@ static void follow_serving(struct replica *replica)
     }
 }
 
-/* This process stood still: old ticks must not start an election, nor end sessions. */
-static void follow_stall(struct replica *replica, uint64_t now_ms)
+/* Notices also when this process stood still: old ticks must not start an election, nor end
+ * sessions. */
+void replica_time(struct replica *replica, uint64_t now_ms)
 {
     uint64_t late = now_ms > replica->deadline_ms ? now_ms - replica->deadline_ms : 0;
     replica->now_ms = now_ms;
@@ -491,6 +495,7 @@ static void follow_stall(struct replica *replica, uint64_t now_ms)
         return;
     }
     log_warn("replica", "stalled", "gap_ms=%" PRIu64, late);
+    replica->deadline_ms = now_ms;
     struct raft_event event = {.type = RAFT_EV_STALLED};
     (void)replica_step(replica, &event);
     sessions_shift(replica->sessions, late);
@@ -503,7 +508,7 @@ static uint64_t least(uint64_t a, uint64_t b)
 
 uint64_t replica_turn(struct replica *replica, uint64_t now_ms, int64_t time_ns)
 {
-    follow_stall(replica, now_ms);
+    replica_time(replica, now_ms);
     replica->time_ns = time_ns;
     uint64_t deadline = UINT64_MAX;
     if (replica->raft != NULL) {
@@ -511,12 +516,13 @@ uint64_t replica_turn(struct replica *replica, uint64_t now_ms, int64_t time_ns)
         (void)replica_step(replica, &tick);
         bool any = true;
         for (size_t i = 0; any && i < TURN_STEPS_MAX; i++) {
-            follow_role(replica);
+            replica_follow_role(replica);
             deadline = peers_turn(replica);
-            any = effects_round(replica);
+            effects_round(replica);
             apply_committed(replica);
             follow_serving(replica);
             requests_turn(replica);
+            any = effects_any(replica, raft_effects(replica->raft));
         }
         bool more = any || (replica->applied_index < replica->apply_index &&
                             !replica->env.store_is_full(replica->env.context));

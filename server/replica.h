@@ -60,8 +60,8 @@ struct replica_env {
     bool (*store_is_full)(void *context);
     void (*store_poll)(void *context, uint64_t now_ms, uint64_t log_bytes);
     void (*disk_space)(void *context, uint64_t *out_total, uint64_t *out_free);
-    /* The ensemble has formed: make `identity` durable, then append log entry 1 (term 1, type
-     * MEMBERS, identity->founders, founded_ns) durably, then call replica_start in a later turn. */
+    /* The ensemble has formed: append log entry 1 (term 1, type MEMBERS, identity->founders,
+     * founded_ns) durably, then make `identity` durable, then call replica_start in a later turn. */
     void (*formed)(void *context, const struct replica_identity *identity);
     /* `count` random bytes. */
     void (*random)(void *context, void *to, size_t count);
@@ -87,6 +87,10 @@ void replica_free(struct replica *replica);
 /* Starts consensus: identity.formed and the log holds at least entry 1. `state` is what log_open
  * (and the append of entry 1) left. ERR_CORRUPT: log and tree do not fit (hole between them). */
 enum err replica_start(struct replica *replica, const struct log_state *state, uint64_t now_ms);
+
+/* Time has come to `now_ms` (monotonic). To be called before events are handed in: they are judged
+ * by this time. */
+void replica_time(struct replica *replica, uint64_t now_ms);
 
 /* ---- events: log ---- */
 void replica_log_saved(struct replica *replica, const struct log_saved *saved);

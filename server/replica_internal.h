@@ -21,7 +21,7 @@ enum read_purpose {
     READ_FOR_CLIENT = 2,  /* a SyncRead; the rest of the context is the number of the wait */
     READ_FOR_TOUCH = 3,   /* the rest is the number of the touch round */
 };
-#define READ_AGAIN_MS 500u /* the question or its answer was lost between replicas */
+#define READ_AGAIN_MS                 500u /* the question or its answer was lost between replicas */
 #define READ_CONTEXT(purpose, number) ((uint64_t)(purpose) << 56 | (number))
 
 /* A request that waits for a state of this replica. */
@@ -90,6 +90,7 @@ struct replica {
     struct wait *waits;
     struct wait **waits_end;
     uint64_t last_wait;
+    uint64_t last_attachment;
     struct peer peer[MEMBERS_MAX];
     size_t peer_count;
     uint64_t now_ms;
@@ -101,11 +102,11 @@ struct replica {
     uint64_t log_bytes;   /* data of applied entries, running */
     bool serving;
     uint64_t serving_asked_ms; /* 0: not */
-    uint64_t serving_index; /* UINT64_MAX: not known yet */
-    enum raft_role role;    /* as of the last turn */
+    uint64_t serving_index;    /* UINT64_MAX: not known yet */
+    enum raft_role role;       /* as of the last turn */
     uint64_t term;
     uint64_t leader;
-    bool leader_ready;
+    bool leader_ready; /* this is the leader and has applied the no-op of its term */
     uint64_t touch_due_ms;
     uint64_t expire_due_ms;
     uint64_t last_round;
@@ -116,6 +117,8 @@ struct replica {
 
 /* Hands one event to the core with the time of this turn; ERR_MEMORY ends the process. */
 enum err replica_step(struct replica *replica, struct raft_event *event);
+/* Notes a change of role, leader or term, and what it asks for. */
+void replica_follow_role(struct replica *replica);
 
 /* ---- replica_peer.c ---- */
 

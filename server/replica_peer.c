@@ -224,15 +224,23 @@ static enum err take_forward(struct replica *replica, const Wire__Forward *forwa
     return ERR_OK;
 }
 
-/* Leader: the sessions were heard of; a quorum round from now on confirms it to their replica. */
+/* Leader: the sessions were heard of; a quorum round from now on confirms it to their replica. A
+ * confirmed session must live on for its whole timeout (CONSENSUS 25). So none is confirmed while
+ * a close of one of them may already stand in the log: one of an earlier leader is applied before
+ * leader_ready, the own ones are marked. */
 static void take_touch(struct replica *replica, uint64_t from, uint64_t batch, const uint64_t *ids,
                        size_t count)
 {
-    if (replica->role != RAFT_LEADER) {
+    replica_follow_role(replica); /* Another event of this turn may have ended the leadership. */
+    if (!replica->leader_ready) {
         return;
     }
+    bool all = true;
     for (size_t i = 0; i < count; i++) {
-        sessions_extend(replica->sessions, ids[i], replica->now_ms);
+        all = sessions_extend(replica->sessions, ids[i], replica->now_ms) && all;
+    }
+    if (!all) {
+        return; /* The next touch of the others confirms them. */
     }
     uint64_t number = ++replica->last_round;
     replica->round[number % TOUCH_ROUNDS_MAX] =
@@ -385,7 +393,7 @@ static void send_touches(struct replica *replica)
 }
 
 /* The leader asks for the end of a session by a log entry; it does nothing if the epoch moved. */
-static void expire(void *arg, struct session *session)
+static bool expire(void *arg, struct session *session)
 {
     struct replica *replica = arg;
     Wire__SessionCloseOp close = WIRE__SESSION_CLOSE_OP__INIT;
@@ -399,12 +407,15 @@ static void expire(void *arg, struct session *session)
     struct buffer bytes = {0};
     if (wire_pack(&command.base, &bytes) != ERR_OK) {
         replica->env.fail(replica->env.context, ERR_MEMORY, "closing a session");
-        return;
+        return false;
     }
-    log_info("replica", "session_expired", "session=%" PRIu64 " epoch=%" PRIu64 " timeout_ms=%u",
-             session->id, session->epoch, session->timeout_ms);
-    (void)propose(replica, bytes.data, bytes.len); /* Refused: asked again in a second. */
+    enum err err = propose(replica, bytes.data, bytes.len);
     buffer_done(&bytes);
+    if (err == ERR_OK) {
+        log_info("replica", "session_expired", "session=%" PRIu64 " epoch=%" PRIu64 " timeout_ms=%u",
+                 session->id, session->epoch, session->timeout_ms);
+    }
+    return err == ERR_OK;
 }
 
 static void expire_sessions(struct replica *replica)

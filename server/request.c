@@ -240,6 +240,18 @@ static enum err take_open(struct replica *replica, struct client *client,
     return propose_op(replica, client, 0, &key, &command);
 }
 
+/* An open or attach that was sent again on another connection leaves the epoch as it is, so the
+ * connection before it is not parted by it. */
+static void detach(struct replica *replica, struct session *session, const struct client *newer)
+{
+    struct client *old = session->client;
+    if (old != NULL && old != newer) {
+        old->session = 0;
+        session->client = NULL;
+        replica->env.client_close(replica->env.context, old->conn, "session attached again");
+    }
+}
+
 /* The open or attach of this client is applied. */
 static void opened(struct replica *replica, struct client *client, const struct tree_result *result)
 {
@@ -250,7 +262,9 @@ static void opened(struct replica *replica, struct client *client, const struct 
         client->phase = CLIENT_ATTACHED;
         client->session = result->session;
         client->epoch = result->epoch;
+        detach(replica, session, client);
         session->client = client;
+        session->attachment = ++replica->last_attachment;
         session->ping = client->ping;
         session_touch(replica->sessions, session);
     }
@@ -523,7 +537,7 @@ void requests_turn(struct replica *replica)
 
 static struct proposal_key key_of(const struct tree_result *result)
 {
-    if (result->session_closed) {
+    if (result->session_close) {
         return (struct proposal_key){
             .kind = PROPOSAL_CLOSE, .a = result->session, .b = result->epoch};
     }

@@ -29,6 +29,7 @@ struct batch {
     size_t count;
     struct touched {
         uint64_t id;
+        uint64_t attachment;
         uint64_t ping;
     } * touched;
 };
@@ -151,7 +152,9 @@ size_t sessions_take_batch(struct sessions *sessions, uint64_t *ids, size_t max,
         if (row->session.touched) {
             row->session.touched = false;
             sessions->touched_count--;
-            touched[count] = (struct touched){.id = row->session.id, .ping = row->session.ping};
+            touched[count] = (struct touched){.id = row->session.id,
+                                              .attachment = row->session.attachment,
+                                              .ping = row->session.ping};
             ids[count] = row->session.id;
             count++;
         }
@@ -172,19 +175,22 @@ void sessions_confirm_batch(struct sessions *sessions, uint64_t number,
     }
     for (size_t i = 0; i < batch->count; i++) {
         struct session *session = sessions_find(sessions, batch->touched[i].id);
-        if (session != NULL && session->client != NULL) {
+        if (session != NULL && session->client != NULL &&
+            session->attachment == batch->touched[i].attachment) {
             each(arg, session, batch->touched[i].ping);
         }
     }
     batch_clear(batch);
 }
 
-void sessions_extend(struct sessions *sessions, uint64_t id, uint64_t now_ms)
+bool sessions_extend(struct sessions *sessions, uint64_t id, uint64_t now_ms)
 {
     struct session *session = sessions_find(sessions, id);
-    if (session != NULL) {
-        session->deadline_ms = now_ms + session->timeout_ms;
+    if (session == NULL || session->close_asked_ms != 0) {
+        return false;
     }
+    session->deadline_ms = now_ms + session->timeout_ms;
+    return true;
 }
 
 void sessions_extend_all(struct sessions *sessions, uint64_t now_ms)
@@ -203,7 +209,7 @@ void sessions_shift(struct sessions *sessions, uint64_t gap_ms)
 }
 
 void sessions_expired(struct sessions *sessions, uint64_t now_ms,
-                      void (*each)(void *arg, struct session *session), void *arg)
+                      bool (*each)(void *arg, struct session *session), void *arg)
 {
     for (struct session_row *row = sessions->rows; row != NULL; row = row->hh.next) {
         struct session *session = &row->session;
@@ -211,8 +217,7 @@ void sessions_expired(struct sessions *sessions, uint64_t now_ms,
             continue;
         }
         if (session->close_asked_ms == 0 || now_ms - session->close_asked_ms >= CLOSE_AGAIN_MS) {
-            session->close_asked_ms = now_ms;
-            each(arg, session);
+            session->close_asked_ms = each(arg, session) ? now_ms : session->close_asked_ms;
         }
     }
 }

@@ -22,6 +22,7 @@ struct session {
     uint64_t deadline_ms;    /* leader: expires then */
     uint64_t close_asked_ms; /* leader: its close was proposed then; 0: not */
     struct client *client;   /* attached here with this epoch, or NULL */
+    uint64_t attachment;     /* number of that attachment: pings count from 1 in each */
     uint64_t ping;           /* newest ping of that client */
     bool touched;            /* heard of since the last batch */
 };
@@ -51,13 +52,14 @@ size_t sessions_take_batch(struct sessions *sessions, uint64_t *ids, size_t max,
                            uint64_t *out_batch);
 
 /* The leader has confirmed itself after that batch reached it: calls each() with every session of
- * the batch that is still attached here, and the ping that is confirmed. */
+ * the batch that is still attached here as it was then, and the ping that is confirmed. */
 void sessions_confirm_batch(struct sessions *sessions, uint64_t number,
                             void (*each)(void *arg, struct session *session, uint64_t ping),
                             void *arg);
 
-/* Leader: extends the deadline of a session. Unknown ids are ignored. */
-void sessions_extend(struct sessions *sessions, uint64_t id, uint64_t now_ms);
+/* Leader: extends the deadline of a session. False: it is unknown or its close was proposed; its
+ * client must not be told that the leader has heard of it. */
+bool sessions_extend(struct sessions *sessions, uint64_t id, uint64_t now_ms);
 
 /* Leader: every session gets its full timeout from now (CONSENSUS 23). */
 void sessions_extend_all(struct sessions *sessions, uint64_t now_ms);
@@ -66,8 +68,8 @@ void sessions_extend_all(struct sessions *sessions, uint64_t now_ms);
 void sessions_shift(struct sessions *sessions, uint64_t gap_ms);
 
 /* Leader: calls each() for sessions whose deadline has passed and whose close was not asked for in
- * the last second; marks them asked. */
+ * the last second; each() returns whether the close was proposed: they are marked. */
 void sessions_expired(struct sessions *sessions, uint64_t now_ms,
-                      void (*each)(void *arg, struct session *session), void *arg);
+                      bool (*each)(void *arg, struct session *session), void *arg);
 
 #endif

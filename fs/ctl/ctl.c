@@ -15,15 +15,12 @@
 #include "common/check.h"
 #include "common/logging.h"
 #include "common/parse.h"
+#include "common/version.h"
 #include "fs/client/servers.h"
 
 #define SERVERS_DEFAULT   "unix:/run/quorumfs/quorumd.sock,127.0.0.1:2181"
 #define TIMEOUT_S_DEFAULT 10u
 #define TIMEOUT_S_MAX     86400u
-
-#ifndef QUORUMFS_VERSION
-#define QUORUMFS_VERSION "0.1"
-#endif
 
 /* Options that each command knows; beyond the letters. */
 enum global_option {

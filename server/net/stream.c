@@ -421,8 +421,8 @@ static int dial_host(struct stream *stream, const char *host, uint16_t port)
     }
     (void)snprintf(port_text, sizeof(port_text), "%u", (unsigned)port);
     stream->resolve.data = stream;
-    status = uv_getaddrinfo(stream->hub->loop, &stream->resolve, on_resolved, host, port_text,
-                            &hints);
+    status =
+        uv_getaddrinfo(stream->hub->loop, &stream->resolve, on_resolved, host, port_text, &hints);
     stream->resolving = status == 0;
     return status;
 }

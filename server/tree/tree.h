@@ -113,6 +113,7 @@ struct tree_result {
     bool session_opened; /* the sets of sessions changed so */
     bool session_attached;
     bool session_closed; /* `session` is gone, with its ephemerals */
+    bool session_close;  /* the command was to close one, also if it was refused */
     size_t change_count;
     const struct tree_change *changes; /* in order; valid until the next tree_apply */
 };

@@ -169,6 +169,7 @@ enum err tree_session_close(struct apply *apply, const Wire__SessionCloseOp *op)
 
     apply->out->session = op->session;
     apply->out->epoch = op->epoch;
+    apply->out->session_close = true;
     if (!load(tree, op->session, &session)) {
         return ERR_SESSION_EXPIRED;
     }

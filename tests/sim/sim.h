@@ -135,6 +135,7 @@ struct sim {
     uint64_t random;
     bool trace;
     bool healing; /* no more faults */
+    bool ended;   /* nothing begins any more: the queue runs empty */
     uint64_t now_us;
     uint64_t last_event;
     struct sim_event *heap;

@@ -455,6 +455,9 @@ static void ping(struct sim_client *client)
 static void tick(struct sim *sim, void *arg)
 {
     struct sim_client *client = arg;
+    if (sim->ended) {
+        return;
+    }
     if (client->conn != NULL && sim->now_us - client->last_heard_us > LEAVE_US) {
         leave(client);
     }

@@ -11,10 +11,11 @@
 
 #include "server/session.h"
 
-static void count_session(void *arg, struct session *session)
+static bool count_session(void *arg, struct session *session)
 {
     (void)session;
     ++*(size_t *)arg;
+    return true;
 }
 
 static size_t expired(struct sessions *sessions, uint64_t now_ms)
@@ -43,7 +44,7 @@ static void a_session_expires_when_its_timeout_has_passed_untouched(void **state
     struct sessions *sessions = sessions_new();
     assert_int_equal(sessions_set(sessions, 1, 1, 1000, 0), ERR_OK);
     assert_int_equal(sessions_set(sessions, 2, 1, 1000, 0), ERR_OK);
-    sessions_extend(sessions, 2, 500);
+    assert_true(sessions_extend(sessions, 2, 500));
     assert_int_equal(expired(sessions, 999), 0);
     assert_int_equal(expired(sessions, 1000), 1);
     assert_int_equal(expired(sessions, 1001), 0); /* Asked for already. */

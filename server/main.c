@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * quorumd: the command line. Hands a checked configuration on to daemon.c.
+ */
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/version.h"
+#include "server/config.h"
+#include "server/daemon.h"
+
+#define EXIT_USAGE 2
+
+static const char usage[] =
+    "usage: quorumd [--config FILE] [--check]\n"
+    "Runs one replica of a quorumfs ensemble. Without --config: a single replica on\n"
+    "127.0.0.1:2181 with its data in ./quorum-data.\n"
+    "\n"
+    "  -c, --config FILE  configuration, see quorumd(8)\n"
+    "  -n, --check        test the configuration and leave\n"
+    "  -V, --version      print the version\n"
+    "  -h, --help         print this\n"
+    "\n"
+    "exit status: 0 ended by SIGTERM or SIGINT, 1 failed, 2 wrong usage or configuration\n";
+
+struct arguments {
+    const char *config;
+    bool check;
+};
+
+/* True: go on; false: *out_status is the exit status. */
+static bool parse_arguments(int argc, char **argv, struct arguments *out, int *out_status)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"check", no_argument, NULL, 'n'},
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int letter = 0;
+
+    *out_status = EXIT_USAGE;
+    while ((letter = getopt_long(argc, argv, "c:nVh", options, NULL)) != -1) {
+        switch (letter) {
+        case 'c':
+            out->config = optarg;
+            break;
+        case 'n':
+            out->check = true;
+            break;
+        case 'V':
+            (void)printf("quorumd %s\n", QUORUMFS_VERSION);
+            *out_status = EXIT_SUCCESS;
+            return false;
+        case 'h':
+            (void)fputs(usage, stdout);
+            *out_status = EXIT_SUCCESS;
+            return false;
+        default:
+            (void)fputs("try: quorumd --help\n", stderr);
+            return false;
+        }
+    }
+    if (optind != argc) {
+        (void)fprintf(stderr, "quorumd: unexpected argument: %s\ntry: quorumd --help\n",
+                      argv[optind]);
+        return false;
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    static struct config config; /* too large for the stack of a small machine */
+    struct arguments arguments = {0};
+    struct buffer error = {0};
+    int status = 0;
+
+    if (!parse_arguments(argc, argv, &arguments, &status)) {
+        return status;
+    }
+    config_default(&config);
+    if (arguments.config != NULL && config_read(arguments.config, &config, &error) != ERR_OK) {
+        (void)fprintf(stderr, "quorumd: %s\n",
+                      error.data != NULL ? (const char *)error.data : "out of memory");
+        return EXIT_USAGE;
+    }
+    if (arguments.check) {
+        (void)puts("configuration is good");
+        return EXIT_SUCCESS;
+    }
+    logging_set_level(config.log_level);
+    return daemon_run(&config);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Who is at the other end of a connection between replicas. Used by peer_conn.c.
+ */
+#include "server/net/handshake.h"
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+#include <string.h>
+
+#include "common/wire.h"
+
+#define PEER_VERSION 1u
+#define NONCE_BYTES  32u
+#define PROOF_BYTES  32u
+
+void handshake_done(struct handshake *handshake)
+{
+    buffer_done(&handshake->own);
+    buffer_done(&handshake->other);
+}
+
+enum err handshake_begin(struct handshake *handshake, const struct handshake_self *self,
+                         bool is_dialer, struct buffer *out)
+{
+    const struct replica_identity *identity = self->identity;
+    Wire__PeerHello hello = WIRE__PEER_HELLO__INIT;
+    Wire__PeerMessage message = WIRE__PEER_MESSAGE__INIT;
+    uint8_t nonce[NONCE_BYTES];
+    enum err err = ERR_OK;
+
+    if (RAND_bytes(nonce, sizeof(nonce)) != 1) {
+        return ERR_IO;
+    }
+    hello.version = PEER_VERSION;
+    hello.replica = identity->id;
+    hello.incarnation = identity->incarnation;
+    hello.nonce = wire_bytes(nonce, sizeof(nonce));
+    if (identity->formed) {
+        hello.ensemble = wire_bytes(identity->ensemble, ENSEMBLE_ID_BYTES);
+    }
+    message.body_case = WIRE__PEER_MESSAGE__BODY_HELLO;
+    message.hello = &hello;
+    *handshake = (struct handshake){.is_dialer = is_dialer};
+    err = wire_pack(&message.base, &handshake->own);
+    return err == ERR_OK ? wire_frame(&message.base, NULL, 0, out) : err;
+}
+
+/* The proof that a dialer or an acceptor has to give. */
+static enum err prove(const struct handshake *handshake, const struct handshake_self *self,
+                      bool by_dialer, uint8_t out[PROOF_BYTES])
+{
+    const struct buffer *dialer = handshake->is_dialer ? &handshake->own : &handshake->other;
+    const struct buffer *acceptor = handshake->is_dialer ? &handshake->other : &handshake->own;
+    struct buffer text = {0};
+    unsigned int len = PROOF_BYTES;
+    enum err err = buffer_append_u8(&text, by_dialer ? 'D' : 'A');
+
+    err = err == ERR_OK ? buffer_append(&text, dialer->data, dialer->len) : err;
+    err = err == ERR_OK ? buffer_append(&text, acceptor->data, acceptor->len) : err;
+    if (err == ERR_OK &&
+        HMAC(EVP_sha256(), self->key, (int)self->key_len, text.data, text.len, out, &len) == NULL) {
+        err = ERR_MEMORY;
+    }
+    buffer_done(&text);
+    return err;
+}
+
+static enum err take_hello(struct handshake *handshake, const struct handshake_self *self,
+                           const Wire__PeerHello *hello, const struct frame *frame,
+                           struct buffer *out)
+{
+    Wire__PeerProof proof = WIRE__PEER_PROOF__INIT;
+    Wire__PeerMessage message = WIRE__PEER_MESSAGE__INIT;
+    uint8_t hmac[PROOF_BYTES];
+    enum err err = ERR_OK;
+
+    if (handshake->other.len != 0 || hello->nonce.len != NONCE_BYTES ||
+        (hello->ensemble.len != 0 && hello->ensemble.len != ENSEMBLE_ID_BYTES)) {
+        return ERR_MALFORMED;
+    }
+    if (hello->version < PEER_VERSION) {
+        return ERR_PROTOCOL_VERSION;
+    }
+    handshake->replica = hello->replica;
+    handshake->incarnation = hello->incarnation;
+    handshake->ensemble_len = hello->ensemble.len;
+    if (hello->ensemble.len != 0) {
+        memcpy(handshake->ensemble, hello->ensemble.data, hello->ensemble.len);
+    }
+    err = buffer_append(&handshake->other, frame->message, frame->message_len);
+    err = err == ERR_OK ? prove(handshake, self, handshake->is_dialer, hmac) : err;
+    if (err != ERR_OK) {
+        return err;
+    }
+    proof.hmac = wire_bytes(hmac, sizeof(hmac));
+    message.body_case = WIRE__PEER_MESSAGE__BODY_PROOF;
+    message.proof = &proof;
+    return wire_frame(&message.base, NULL, 0, out);
+}
+
+static enum err take_proof(const struct handshake *handshake, const struct handshake_self *self,
+                           const Wire__PeerProof *proof)
+{
+    uint8_t expected[PROOF_BYTES];
+    enum err err = ERR_OK;
+
+    if (handshake->other.len == 0 || proof->hmac.len != PROOF_BYTES) {
+        return ERR_MALFORMED;
+    }
+    err = prove(handshake, self, !handshake->is_dialer, expected);
+    if (err != ERR_OK) {
+        return err;
+    }
+    return CRYPTO_memcmp(expected, proof->hmac.data, PROOF_BYTES) == 0 ? ERR_OK : ERR_STRANGER;
+}
+
+enum err handshake_take(struct handshake *handshake, const struct handshake_self *self,
+                        const struct frame *frame, struct buffer *out, bool *out_done)
+{
+    ProtobufCMessage *unpacked = NULL;
+    const Wire__PeerMessage *message = NULL;
+    enum err err =
+        wire_unpack(&wire__peer_message__descriptor, frame->message, frame->message_len, &unpacked);
+
+    *out_done = false;
+    if (err != ERR_OK) {
+        return err;
+    }
+    message = (const Wire__PeerMessage *)unpacked;
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_HELLO) {
+        err = take_hello(handshake, self, message->hello, frame, out);
+    } else if (message->body_case == WIRE__PEER_MESSAGE__BODY_PROOF) {
+        err = take_proof(handshake, self, message->proof);
+        *out_done = err == ERR_OK;
+    } else {
+        err = ERR_MALFORMED;
+    }
+    wire_free(unpacked);
+    return err;
+}
