@@ -51,6 +51,9 @@
 #define LOG_GROUP_BYTES_MAX   (4u * MIB)  /* entries of one fdatasync */
 #define OVERLAY_BYTES_MAX     (32u * MIB) /* results not yet in RocksDB; above: apply waits */
 #define OVERLAY_FREEZE_MS     50u         /* age at which the overlay is handed to RocksDB */
+#define LOG_KEEP_BYTES        (256u * MIB) /* entries kept for members that fall behind */
+#define SNAPSHOT_CHUNK_BYTES  (1u * MIB)   /* of one SnapshotChunk */
+#define SNAPSHOT_FILES_MAX    100000u      /* of one snapshot */
 #define STORE_FLUSH_LOG_BYTES (16u * MIB) /* log since the last flush; bounds the start time */
 
 /* Mount. */

@@ -303,13 +303,14 @@ static void on_again(uv_idle_t *idle)
 static void turn(uv_prepare_t *prepare)
 {
     struct daemon *daemon = prepare->data;
-    uint64_t now_ms = clock_monotonic_ms();
+    uint64_t now_ms = 0;
     uint64_t deadline = 0;
 
     if (daemon->start_due) {
         start_consensus(daemon);
     }
     stream_hub_resume(&daemon->hub);
+    now_ms = clock_monotonic_ms();
     deadline = peer_conns_turn(daemon->peers, now_ms);
     deadline = least(deadline, replica_turn(daemon->replica, now_ms, clock_realtime_ns()));
     deadline = least(deadline, store_deadline_ms(daemon->store));
@@ -474,7 +475,7 @@ static enum err open_replica(struct daemon *daemon)
     daemon->self = (struct handshake_self){
         .key = config->key, .key_len = config->key_len, .identity = &daemon->identity};
     daemon->clients = client_conns_new(&daemon->hub, daemon->replica);
-    daemon->peers = peer_conns_new(&daemon->hub, daemon->replica, &daemon->self, &config->members);
+    daemon->peers = peer_conns_new(&daemon->hub, daemon->replica, &daemon->self, &config->members, &(const struct bulk_events){.arg=NULL});
     daemon->start_due = daemon->identity.formed;
     return daemon->clients != NULL && daemon->peers != NULL ? ERR_OK : ERR_MEMORY;
 }

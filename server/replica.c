@@ -454,6 +454,7 @@ void replica_follow_role(struct replica *replica)
         replica->role = status.role;
         replica->leader = status.leader;
         replica->term = status.term;
+        replica->leader_ready = false;
         proposals_unsend(replica->proposals);
     }
     bool ready = status.leader_ready && tree_applied_term(replica->tree) == status.term;

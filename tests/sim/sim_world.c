@@ -5,6 +5,7 @@
  * Invariant: everything that happens is an event of the queue; equal times run in the order in
  * which they were queued. So the same seed gives the same run.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,10 +13,15 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "server/replica_internal.h"
 #include "tests/sim/sim.h"
 
+#define START_US        1000000u
 #define FAULTS_UNTIL_US 8000000u
-#define END_US 14000000u
+#define QUIET_US        13000000u
+#define END_US          14000000u
+#define PAUSE_US        3000000u
+#define FULL_US         500000u
 
 uint64_t sim_random(struct sim *sim, uint64_t below)
 {
@@ -30,6 +36,18 @@ uint64_t sim_random(struct sim *sim, uint64_t below)
 bool sim_chance(struct sim *sim, uint32_t ppm)
 {
     return ppm > 0 && sim_random(sim, 1000000) < ppm;
+}
+
+void sim_note(struct sim *sim, uint64_t value)
+{
+    sim->fingerprint = (sim->fingerprint ^ value) * 0x100000001b3u;
+}
+
+void *sim_new(size_t bytes)
+{
+    void *memory = calloc(1, bytes);
+    CHECK(memory != NULL);
+    return memory;
 }
 
 void sim_trace(struct sim *sim, const char *format, ...)
@@ -47,9 +65,9 @@ void sim_trace(struct sim *sim, const char *format, ...)
 
 _Noreturn void sim_failed(struct sim *sim, const char *what, uint64_t a, uint64_t b)
 {
-    printf("FAILED seed=%" PRIu64 " at_us=%" PRIu64 ": %s (%" PRIu64 ", %" PRIu64 ")\n", sim->seed,
-           sim->now_us, what, a, b);
-    printf("replay with: make sim SEED=%" PRIu64 "\n", sim->seed);
+    printf("not ok 1 - seed %" PRIu64 " at %" PRIu64 " us: %s (%" PRIu64 ", %" PRIu64 ")\n",
+           sim->seed, sim->now_us, what, a, b);
+    printf("# replay with: make sim SEED=%" PRIu64 "\n", sim->seed);
     (void)fflush(stdout);
     _Exit(1);
 }
@@ -110,12 +128,9 @@ static uint64_t next_fault(struct sim *sim, uint64_t mean_us)
     return sim->now_us + 1 + sim_random(sim, 2 * mean_us);
 }
 
-static void restart(struct sim *sim, void *arg)
+static struct sim_node *some_node(struct sim *sim)
 {
-    struct sim_node *node = arg;
-    if (!sim->ended && !node->up) {
-        sim_node_start(node);
-    }
+    return &sim->node[sim_random(sim, sim->node_count)];
 }
 
 static void crash_some(struct sim *sim, void *arg)
@@ -124,13 +139,13 @@ static void crash_some(struct sim *sim, void *arg)
     if (sim->healing) {
         return;
     }
-    uint64_t count = sim_chance(sim, 200000) ? SIM_NODES : 1; /* sometimes the power fails */
-    uint64_t first = sim_random(sim, SIM_NODES);
+    uint64_t count = sim_chance(sim, 200000) ? sim->node_count : 1; /* sometimes the power fails */
+    uint64_t first = sim_random(sim, sim->node_count);
     for (uint64_t i = 0; i < count; i++) {
-        struct sim_node *node = &sim->node[(first + i) % SIM_NODES];
+        struct sim_node *node = &sim->node[(first + i) % sim->node_count];
         if (node->up) {
             sim_node_crash(node);
-            sim_at(sim, sim->now_us + 1000 + sim_random(sim, 1500000), restart, node);
+            sim_node_restart_later(node);
         }
     }
     sim_at(sim, next_fault(sim, sim->rates.crash_every_us), crash_some, NULL);
@@ -142,8 +157,8 @@ static void cut_some(struct sim *sim, void *arg)
     if (sim->healing) {
         return;
     }
-    for (size_t from = 0; from < SIM_NODES; from++) {
-        for (size_t to = 0; to < SIM_NODES; to++) {
+    for (size_t from = 0; from < sim->node_count; from++) {
+        for (size_t to = 0; to < sim->node_count; to++) {
             sim->cut[from][to] = sim_chance(sim, 250000); /* one-way cuts too */
         }
     }
@@ -151,13 +166,18 @@ static void cut_some(struct sim *sim, void *arg)
     sim_at(sim, next_fault(sim, sim->rates.cut_every_us), cut_some, NULL);
 }
 
-static void wake(struct sim *sim, void *arg)
+static void break_some(struct sim *sim, void *arg)
 {
-    (void)sim;
-    struct sim_node *node = arg;
-    if (sim_node_is_running(node)) {
-        sim_node_turn(node);
+    (void)arg;
+    struct sim_node *a = some_node(sim);
+    struct sim_node *b = some_node(sim);
+    if (sim->healing) {
+        return;
     }
+    if (a != b) {
+        sim_net_break(sim, a, b);
+    }
+    sim_at(sim, next_fault(sim, sim->rates.break_every_us), break_some, NULL);
 }
 
 static void pause_some(struct sim *sim, void *arg)
@@ -166,11 +186,70 @@ static void pause_some(struct sim *sim, void *arg)
     if (sim->healing) {
         return;
     }
-    struct sim_node *node = &sim->node[sim_random(sim, SIM_NODES)];
-    node->paused_until_us = sim->now_us + sim_random(sim, 3000000);
-    sim_trace(sim, "node %" PRIu64 " pauses until %" PRIu64, node->id, node->paused_until_us);
-    sim_at(sim, node->paused_until_us + 1, wake, node);
+    struct sim_node *node = some_node(sim);
+    uint64_t until_us = sim->now_us + sim_random(sim, PAUSE_US);
+    if (node->up) {
+        sim_node_pause(node, until_us < FAULTS_UNTIL_US ? until_us : FAULTS_UNTIL_US);
+    }
     sim_at(sim, next_fault(sim, sim->rates.pause_every_us), pause_some, NULL);
+}
+
+/* The store takes rows again: it wakes the loop. */
+static void full_no_more(struct sim *sim, void *arg)
+{
+    struct sim_node *node = arg;
+    (void)sim;
+    if (sim_node_is_running(node)) {
+        sim_node_turn(node);
+    }
+}
+
+static void fill_some(struct sim *sim, void *arg)
+{
+    (void)arg;
+    if (sim->healing) {
+        return;
+    }
+    struct sim_node *node = some_node(sim);
+    node->full_until_us = sim->now_us + sim_random(sim, FULL_US);
+    sim_at(sim, node->full_until_us, full_no_more, node);
+    sim_at(sim, next_fault(sim, sim->rates.full_every_us), fill_some, NULL);
+}
+
+static void hand_some(struct sim *sim, void *arg)
+{
+    (void)arg;
+    if (sim->healing) {
+        return;
+    }
+    for (size_t i = 0; i < sim->node_count; i++) {
+        struct sim_node *node = &sim->node[i];
+        if (sim_node_is_running(node)) {
+            sim_node_time(node);
+            replica_transfer_leader(node->replica);
+            sim_node_soon(node);
+        }
+    }
+    sim_at(sim, next_fault(sim, sim->rates.hand_every_us), hand_some, NULL);
+}
+
+static void fail_some(struct sim *sim, void *arg)
+{
+    (void)arg;
+    if (sim->healing) {
+        return;
+    }
+    struct sim_node *node = some_node(sim);
+    if (node->up && node->replica->raft != NULL) {
+        sim_disk_fail_at(node->disk, 1 + sim_random(sim, 8), EIO);
+    }
+    sim_at(sim, next_fault(sim, sim->rates.error_every_us), fail_some, NULL);
+}
+
+static void wipe_one(struct sim *sim, void *arg)
+{
+    (void)arg;
+    sim_node_wipe(some_node(sim));
 }
 
 static void flush_some(struct sim *sim, void *arg)
@@ -179,16 +258,9 @@ static void flush_some(struct sim *sim, void *arg)
     if (sim->ended) {
         return;
     }
-    struct sim_node *node = &sim->node[sim_random(sim, SIM_NODES)];
+    struct sim_node *node = some_node(sim);
     if (node->up) {
-        omap_free(node->flushed);
-        node->flushed = omap_new();
-        CHECK(node->flushed != NULL);
-        const struct omap_entry *entry = omap_seek(node->rows, NULL, 0);
-        for (; entry != NULL; entry = omap_next(node->rows, entry)) {
-            CHECK(omap_put(node->flushed, entry->key, entry->key_len, entry->value,
-                           entry->value_len) == ERR_OK);
-        }
+        sim_store_flush(node);
     }
     sim_at(sim, next_fault(sim, sim->rates.flush_every_us), flush_some, NULL);
 }
@@ -198,13 +270,17 @@ static void heal(struct sim *sim, void *arg)
 {
     (void)arg;
     sim->healing = true;
+    sim->healed_us = sim->now_us;
     memset(sim->cut, 0, sizeof sim->cut);
     sim->rates.loss_ppm = 0;
     sim->rates.duplicate_ppm = 0;
     sim_trace(sim, "all heals");
-    for (size_t i = 0; i < SIM_NODES; i++) {
+    for (size_t i = 0; i < SIM_CLIENTS; i++) {
+        sim->client[i].writes_at_heal = sim->client[i].writes_done;
+    }
+    for (size_t i = 0; i < sim->node_count; i++) {
         struct sim_node *node = &sim->node[i];
-        node->paused_until_us = 0;
+        sim_disk_fail_at(node->disk, 0, 0);
         if (node->up) {
             sim_node_turn(node);
         } else {
@@ -213,33 +289,105 @@ static void heal(struct sim *sim, void *arg)
     }
 }
 
+static void quieten(struct sim *sim, void *arg)
+{
+    (void)arg;
+    sim->quiet = true;
+    sim_trace(sim, "clients ask for no more");
+}
+
+/* ---- one seed ---- */
+
+/* A mean time between faults, in this share of the seeds. */
+static uint64_t draw(struct sim *sim, uint32_t ppm, uint64_t least_us, uint64_t span_us)
+{
+    bool wanted = sim_chance(sim, ppm);
+    uint64_t every_us = least_us + sim_random(sim, span_us);
+    return wanted ? every_us : 0;
+}
+
 static void draw_rates(struct sim *sim)
 {
     struct sim_rates *rates = &sim->rates;
+    uint64_t dice = sim_random(sim, 100);
+    sim->node_count = dice < 5 ? 1 : dice < 85 ? 3 : 5;
     rates->loss_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 100000) : 0;
     rates->duplicate_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 50000) : 0;
+    rates->in_order = sim_chance(sim, 500000);
     rates->delay_us_max = 200 + sim_random(sim, 10000);
+    rates->batch_us_max = sim_chance(sim, 700000) ? 1 + sim_random(sim, 3000) : 0;
     rates->sync_us_max = 100 + sim_random(sim, sim_chance(sim, 200000) ? 60000 : 3000);
-    rates->crash_every_us = sim_chance(sim, 700000) ? 300000 + sim_random(sim, 3000000) : 0;
-    rates->cut_every_us = sim_chance(sim, 500000) ? 200000 + sim_random(sim, 2000000) : 0;
-    rates->pause_every_us = sim_chance(sim, 300000) ? 500000 + sim_random(sim, 3000000) : 0;
+    rates->crash_every_us = draw(sim, 700000, 300000, 3000000);
+    rates->cut_every_us = draw(sim, 500000, 200000, 2000000);
+    rates->break_every_us = draw(sim, 500000, 100000, 2000000);
+    rates->pause_every_us = draw(sim, 300000, 500000, 3000000);
+    rates->full_every_us = draw(sim, 300000, 100000, 2000000);
+    rates->hand_every_us = draw(sim, 300000, 100000, 2000000);
+    rates->error_every_us = draw(sim, 200000, 500000, 3000000);
     rates->flush_every_us = 100000 + sim_random(sim, 1000000);
-    if (rates->crash_every_us > 0) {
-        sim_at(sim, next_fault(sim, rates->crash_every_us), crash_some, NULL);
+    rates->wipe_at_us = sim->node_count > 1 ? draw(sim, 150000, START_US + 500000, 6000000) : 0;
+    rates->leave_ppm = sim_chance(sim, 700000) ? (uint32_t)sim_random(sim, 20000) : 0;
+    rates->abandon_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 10000) : 0;
+    rates->close_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 10000) : 0;
+}
+
+static void begin_faults(struct sim *sim)
+{
+    const struct sim_rates *rates = &sim->rates;
+    const struct {
+        uint64_t every_us;
+        sim_run_fn *run;
+    } faults[] = {
+        {rates->crash_every_us, crash_some}, {rates->cut_every_us, cut_some},
+        {rates->break_every_us, break_some}, {rates->pause_every_us, pause_some},
+        {rates->full_every_us, fill_some},   {rates->hand_every_us, hand_some},
+        {rates->error_every_us, fail_some},  {rates->flush_every_us, flush_some},
+    };
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+        if (faults[i].every_us > 0) {
+            sim_at(sim, next_fault(sim, faults[i].every_us), faults[i].run, NULL);
+        }
     }
-    if (rates->cut_every_us > 0) {
-        sim_at(sim, next_fault(sim, rates->cut_every_us), cut_some, NULL);
+    if (rates->wipe_at_us > 0) {
+        sim_at(sim, rates->wipe_at_us, wipe_one, NULL);
     }
-    if (rates->pause_every_us > 0) {
-        sim_at(sim, next_fault(sim, rates->pause_every_us), pause_some, NULL);
+    sim_at(sim, FAULTS_UNTIL_US, heal, NULL);
+    sim_at(sim, QUIET_US, quieten, NULL);
+}
+
+static struct sim *sim_begin(uint64_t seed, enum sim_plant plant, bool trace)
+{
+    struct sim *sim = sim_new(sizeof *sim);
+    sim->seed = seed;
+    sim->random = seed;
+    sim->plant = plant;
+    sim->trace = trace;
+    sim->now_us = START_US;
+    sim->acked = omap_new();
+    sim->digests = omap_new();
+    sim->leaders = omap_new();
+    sim->votes = omap_new();
+    sim->model = sim_model_new();
+    CHECK(sim->acked != NULL && sim->digests != NULL && sim->leaders != NULL &&
+          sim->votes != NULL);
+    draw_rates(sim);
+    begin_faults(sim);
+    for (size_t i = 0; i < sim->node_count; i++) {
+        sim_node_init(sim, &sim->node[i], i + 1);
     }
-    sim_at(sim, next_fault(sim, rates->flush_every_us), flush_some, NULL);
+    for (size_t i = 0; i < sim->node_count; i++) {
+        sim_node_start(&sim->node[i]);
+    }
+    for (size_t i = 0; i < SIM_CLIENTS; i++) {
+        sim_client_init(sim, &sim->client[i], i);
+    }
+    return sim;
 }
 
 static void sim_done(struct sim *sim)
 {
     sim->ended = true;
-    for (size_t i = 0; i < SIM_NODES; i++) {
+    for (size_t i = 0; i < sim->node_count; i++) {
         if (sim->node[i].up) {
             sim_node_crash(&sim->node[i]);
         }
@@ -255,46 +403,30 @@ static void sim_done(struct sim *sim)
         sim->conns = conn->next_made;
         free(conn);
     }
+    sim_model_free(sim->model);
     omap_free(sim->acked);
     omap_free(sim->digests);
     omap_free(sim->leaders);
+    omap_free(sim->votes);
     free(sim->heap);
     free(sim);
 }
 
-void sim_run(uint64_t seed, bool trace, uint64_t *out_writes, uint64_t *out_reads)
+void sim_run(uint64_t seed, enum sim_plant plant, bool trace, struct sim_totals *totals)
 {
-    struct sim *sim = calloc(1, sizeof *sim);
-    CHECK(sim != NULL);
-    sim->seed = seed;
-    sim->random = seed;
-    sim->trace = trace;
-    sim->now_us = 1000000;
-    sim->acked = omap_new();
-    sim->digests = omap_new();
-    sim->leaders = omap_new();
-    CHECK(sim->acked != NULL && sim->digests != NULL && sim->leaders != NULL);
-    draw_rates(sim);
-    for (size_t i = 0; i < SIM_NODES; i++) {
-        sim_node_init(sim, &sim->node[i], i + 1);
-    }
-    for (size_t i = 0; i < SIM_NODES; i++) {
-        sim_node_start(&sim->node[i]);
-    }
-    for (size_t i = 0; i < SIM_CLIENTS; i++) {
-        sim_client_init(sim, &sim->client[i], i);
-    }
-    sim_at(sim, FAULTS_UNTIL_US, heal, NULL);
+    struct sim *sim = sim_begin(seed, plant, trace);
     while (sim->heap_count > 0 && sim->heap[0].at_us <= END_US) {
         struct sim_event event = take_next(sim);
         sim->now_us = event.at_us;
+        sim_note(sim, event.at_us);
         event.run(sim, event.arg);
     }
     sim->now_us = END_US;
     sim_check_end(sim);
     for (size_t i = 0; i < SIM_CLIENTS; i++) {
-        *out_writes += sim->client[i].writes_done;
-        *out_reads += sim->client[i].reads_done;
+        totals->writes += sim->client[i].writes_done;
+        totals->reads += sim->client[i].reads_done;
     }
+    totals->fingerprint = sim->fingerprint;
     sim_done(sim);
 }
