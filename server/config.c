@@ -2,26 +2,35 @@
  *
  * Reads and checks the configuration of a replica. Called by main.c; hands a checked struct on to
  * daemon.c.
+ *
+ * inih reads a line more generously than is good for a replica: it joins indented lines, cuts long
+ * ones in two, and says nothing of a section without keys. So it gets its lines from read_line(),
+ * which refuses these.
+ *
+ * Invariant: the first error counts; from then on nothing is read any more.
  */
 #include "server/config.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ini.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/limits.h"
 #include "common/parse.h"
 
-#define PEER_PORT    2888u
-#define ID_MAX       65535u
-#define TIMER_MS_MAX 60000u
+#define PEER_PORT        2888u
+#define ID_MAX           65535u
+#define TIMER_MS_MAX     60000u
+#define HOST_BYTES_MAX   240u /* so that [HOST]:PORT fits into ADDRESS_BYTES_MAX */
+#define SOCKET_BYTES_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
 /* Keys that may stand only once, as bits of reading.seen. */
 enum key {
@@ -45,8 +54,11 @@ static const char *const key_names[KEYS] = {
 
 struct reading {
     const char *path;
+    FILE *file;
     struct config *config;
-    struct buffer *error;
+    struct buffer *error; /* what went wrong, without the place */
+    int line;             /* the one that was read last; the first is 1 */
+    int error_line;       /* 0: no line has gone wrong */
     bool seen[KEYS];
     bool listen_default; /* the listen address of the defaults is still there */
     char key_file[CONFIG_PATH_BYTES];
@@ -73,6 +85,7 @@ void config_default(struct config *config)
 /* A bad value; returns 0, which is what inih takes for an error. */
 static int bad(struct reading *reading, const char *name, const char *value, const char *why)
 {
+    reading->error_line = reading->line;
     (void)buffer_printf(reading->error, "%s = %s: %s", name, value, why);
     return 0;
 }
@@ -87,6 +100,19 @@ static int take_path(struct reading *reading, const char *name, const char *valu
     }
     (void)snprintf(to, CONFIG_PATH_BYTES, "%s", value);
     return 1;
+}
+
+/* The kernel takes no longer path for a unix socket. */
+static int take_socket(struct reading *reading, const char *value)
+{
+    if (strcmp(value, "none") == 0) {
+        reading->config->socket[0] = '\0';
+        return 1;
+    }
+    if (strlen(value) > SOCKET_BYTES_MAX) {
+        return bad(reading, "socket", value, "too long for a unix socket");
+    }
+    return take_path(reading, "socket", value, reading->config->socket);
 }
 
 static int take_number(struct reading *reading, const char *name, const char *value, uint64_t min,
@@ -112,20 +138,34 @@ static int take_ms(struct reading *reading, const char *name, const char *value,
     return 1;
 }
 
-/* Only the machine itself, until connections are encrypted. */
+/* Only the machine itself, until connections are encrypted. A name that begins with 127 may be
+ * that of any host. */
 static bool is_loopback(const char *host)
 {
-    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
-           strcmp(host, "localhost") == 0;
+    struct in_addr address = {0};
+
+    if (inet_pton(AF_INET, host, &address) == 1) {
+        return ntohl(address.s_addr) >> 24 == 127;
+    }
+    return strcmp(host, "::1") == 0 || strcmp(host, "localhost") == 0;
+}
+
+static bool is_same_address(const struct config_address *a, const struct config_address *b)
+{
+    return a->port == b->port && strcmp(a->host, b->host) == 0;
 }
 
 static int take_address(struct reading *reading, const char *name, const char *value,
                         uint16_t default_port, struct config_address *to)
 {
+    struct config_address address = {.port = 0};
+
     if (strncmp(value, "unix:", 5) == 0 ||
-        parse_address(value, default_port, to->host, sizeof(to->host), &to->port) != ERR_OK) {
-        return bad(reading, name, value, "must be HOST[:PORT]");
+        parse_address(value, default_port, address.host, HOST_BYTES_MAX + 1, &address.port) !=
+            ERR_OK) {
+        return bad(reading, name, value, "must be HOST, HOST:PORT or [IPV6]:PORT");
     }
+    *to = address;
     return 1;
 }
 
@@ -149,7 +189,12 @@ static int take_listen(struct reading *reading, const char *value)
         return 0;
     }
     if (!is_loopback(address->host)) {
-        return bad(reading, "listen", value, "only loopback addresses, as there is no TLS yet");
+        return bad(reading, "listen", value, "must be a loopback address (127.0.0.1, [::1])");
+    }
+    for (size_t i = 0; i < config->listen_count; i++) {
+        if (is_same_address(&config->listen[i], address)) {
+            return bad(reading, "listen", value, "this address stands there twice");
+        }
     }
     config->listen_count++;
     return 1;
@@ -213,11 +258,7 @@ static int take_key(struct reading *reading, enum key key, const char *value)
     case KEY_DATA:
         return take_path(reading, name, value, config->data);
     case KEY_SOCKET:
-        if (strcmp(value, "none") == 0) {
-            config->socket[0] = '\0';
-            return 1;
-        }
-        return take_path(reading, name, value, config->socket);
+        return take_socket(reading, value);
     case KEY_PEER_LISTEN:
         return take_address(reading, name, value, PEER_PORT, &config->peer_listen);
     case KEY_KEY_FILE:
@@ -242,15 +283,11 @@ static int take_line(void *user, const char *section, const char *name, const ch
 {
     struct reading *reading = user;
 
-    if (reading->error->len > 0) {
-        return 0; /* inih goes on behind an error: the first one counts */
-    }
     if (strcmp(section, "members") == 0) {
         return take_member(reading, name, value);
     }
-    if (section[0] != '\0') {
-        (void)buffer_printf(reading->error, "unknown section [%s]", section);
-        return 0;
+    if (section[0] != '\0') { /* read_line did not see it behind a byte order mark */
+        return bad(reading, name, value, "unknown section");
     }
     for (size_t i = 0; i < KEYS; i++) {
         if (strcmp(name, key_names[i]) != 0) {
@@ -265,44 +302,145 @@ static int take_line(void *user, const char *section, const char *name, const ch
     return bad(reading, name, value, "unknown key");
 }
 
+/* An error of the line that was just read; returns NULL, which is what inih takes for the end. */
+static char *bad_line(struct reading *reading, const char *why)
+{
+    reading->error_line = reading->line;
+    (void)buffer_printf(reading->error, "%s", why);
+    return NULL;
+}
+
+/* A section is refused by its own line, as inih tells nothing of one without keys. */
+static char *check_line(struct reading *reading, char *line)
+{
+    size_t name_len = strcspn(line, "]");
+
+    if (line[0] != '[' || line[name_len] != ']') {
+        return line;
+    }
+    line[name_len + 1] = '\0'; /* what stands behind it means nothing */
+    if (strcmp(line, "[members]") != 0) {
+        (void)buffer_printf(reading->error, "unknown section ");
+        return bad_line(reading, line);
+    }
+    return line;
+}
+
+/* The reader for inih: the next line without its indent; NULL: the end, or an error. */
+static char *read_line(char *line, int bytes_max, void *user)
+{
+    struct reading *reading = user;
+    size_t room = (size_t)bytes_max - 2; /* a newline and the NUL */
+    size_t len = 0;
+    int c = 0;
+
+    if (reading->error_line != 0) {
+        return NULL;
+    }
+    reading->line++;
+    while ((c = getc(reading->file)) != EOF && c != '\n') {
+        if (c == '\0') {
+            return bad_line(reading, "a zero byte: this is no text");
+        }
+        if (len == room) {
+            return bad_line(reading, "the line is too long");
+        }
+        if (len > 0 || (c != ' ' && c != '\t')) {
+            line[len++] = (char)c;
+        }
+    }
+    if (c == EOF && len == 0) {
+        return NULL;
+    }
+    line[len] = '\0';
+    return check_line(reading, line);
+}
+
 /* ---- the whole ---- */
+
+/* What is wrong with the whole; `format` names key and value. */
+__attribute__((format(printf, 2, 3))) static enum err complain(struct reading *reading,
+                                                               const char *format, ...)
+{
+    char text[CONFIG_PATH_BYTES + 256];
+    va_list arguments;
+
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    (void)buffer_printf(reading->error, "%s", text);
+    return ERR_CONFIG;
+}
+
+static enum err check_key_file(struct reading *reading, const struct stat *attr)
+{
+    const char *path = reading->key_file;
+
+    if (!S_ISREG(attr->st_mode)) {
+        return complain(reading, "key_file = %s: not a file", path);
+    }
+    if ((attr->st_mode & 077) != 0) {
+        return complain(reading, "key_file = %s: mode %04o is open to others, wanted 0600", path,
+                        (unsigned)(attr->st_mode & 07777));
+    }
+    if (attr->st_size < (off_t)KEY_BYTES_MIN || attr->st_size > (off_t)KEY_BYTES_MAX) {
+        return complain(reading, "key_file = %s: %lld bytes, wanted %u to %u", path,
+                        (long long)attr->st_size, KEY_BYTES_MIN, KEY_BYTES_MAX);
+    }
+    return ERR_OK;
+}
 
 static enum err read_key_file(struct reading *reading)
 {
     struct config *config = reading->config;
-    const char *path = reading->key_file;
     struct stat attr = {0};
+    enum err err = ERR_OK;
     ssize_t len = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(reading->key_file, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hang */
 
     if (fd < 0 || fstat(fd, &attr) != 0) {
-        (void)buffer_printf(reading->error, "key_file = %s: %s", path, strerror(errno));
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return ERR_CONFIG;
+        err = complain(reading, "key_file = %s: %s", reading->key_file, strerror(errno));
+        goto out;
+    }
+    err = check_key_file(reading, &attr);
+    if (err != ERR_OK) {
+        goto out;
     }
     len = read(fd, config->key, sizeof(config->key));
-    (void)close(fd);
-    if ((attr.st_mode & 077) != 0) {
-        (void)buffer_printf(reading->error,
-                            "key_file = %s: mode %04o is open to others, wanted 0600", path,
-                            (unsigned)(attr.st_mode & 07777));
-        return ERR_CONFIG;
-    }
-    if (len < (ssize_t)KEY_BYTES_MIN || attr.st_size > (off_t)KEY_BYTES_MAX) {
-        (void)buffer_printf(reading->error, "key_file = %s: %lld bytes, wanted %u to %u", path,
-                            (long long)attr.st_size, KEY_BYTES_MIN, KEY_BYTES_MAX);
-        return ERR_CONFIG;
+    if (len != (ssize_t)attr.st_size) {
+        err = complain(reading, "key_file = %s: cannot be read", reading->key_file);
+        goto out;
     }
     config->key_len = (size_t)len;
-    return ERR_OK;
+
+out:
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return err;
 }
 
-static enum err complain(struct reading *reading, const char *what)
+static enum err check_addresses(struct reading *reading)
 {
-    (void)buffer_printf(reading->error, "%s", what);
-    return ERR_CONFIG;
+    const struct config *config = reading->config;
+    const struct raft_members *members = &config->members;
+
+    for (size_t i = 0; i < members->count; i++) {
+        for (size_t j = i + 1; j < members->count; j++) {
+            if (strcmp(members->member[i].address, members->member[j].address) == 0) {
+                return complain(
+                    reading, "members %" PRIu64 " and %" PRIu64 " have the same address %s",
+                    members->member[i].id, members->member[j].id, members->member[i].address);
+            }
+        }
+    }
+    for (size_t i = 0; i < config->listen_count; i++) {
+        if (is_same_address(&config->listen[i], &config->peer_listen)) {
+            return complain(reading, "listen and peer_listen have the same address %s, port %u",
+                            config->peer_listen.host, (unsigned)config->peer_listen.port);
+        }
+    }
+    return ERR_OK;
 }
 
 static enum err check_members(struct reading *reading)
@@ -311,94 +449,104 @@ static enum err check_members(struct reading *reading)
     const struct raft_members *members = &config->members;
     const struct raft_member *self = raft_members_find(members, config->id);
 
-    for (size_t i = 0; i < members->count; i++) {
-        for (size_t j = i + 1; j < members->count; j++) {
-            if (strcmp(members->member[i].address, members->member[j].address) == 0) {
-                (void)buffer_printf(
-                    reading->error, "members %" PRIu64 " and %" PRIu64 " have the same address %s",
-                    members->member[i].id, members->member[j].id, members->member[i].address);
-                return ERR_CONFIG;
-            }
-        }
+    if (members->count == 0) {
+        return complain(reading, "[members] is missing or empty");
     }
     if (self == NULL) {
-        (void)buffer_printf(reading->error, "id = %" PRIu64 ": not among the [members]",
-                            config->id);
-        return ERR_CONFIG;
-    }
-    if (members->count > 1 && reading->key_file[0] == '\0') {
-        return complain(reading, "key_file is missing: several members need a shared key");
+        return complain(reading, "id = %" PRIu64 ": not among the [members]", config->id);
     }
     if (config->peer_listen.host[0] == '\0' && members->count > 1) {
         (void)parse_address(self->address, PEER_PORT, config->peer_listen.host,
                             sizeof(config->peer_listen.host), &config->peer_listen.port);
+    }
+    if (config->peer_listen.host[0] != '\0' && reading->key_file[0] == '\0') {
+        return complain(reading, "key_file is missing: replicas need a shared key");
+    }
+    return check_addresses(reading);
+}
+
+static enum err check_timers(struct reading *reading)
+{
+    const struct config *config = reading->config;
+
+    if (config->election_min_ms < 3 * config->heartbeat_ms) {
+        return complain(reading, "election_min_ms = %u: must be at least 3 times heartbeat_ms = %u",
+                        config->election_min_ms, config->heartbeat_ms);
+    }
+    if (config->election_max_ms <= config->election_min_ms) {
+        return complain(reading, "election_max_ms = %u: must be more than election_min_ms = %u",
+                        config->election_max_ms, config->election_min_ms);
     }
     return ERR_OK;
 }
 
 static enum err check_all(struct reading *reading)
 {
-    struct config *config = reading->config;
+    const struct config *config = reading->config;
     enum err err = ERR_OK;
 
     if (!reading->seen[KEY_ID] || !reading->seen[KEY_DATA]) {
-        return complain(reading, reading->seen[KEY_ID] ? "data is missing" : "id is missing");
+        return complain(reading, "%s is missing", reading->seen[KEY_ID] ? "data" : "id");
     }
-    if (config->members.count == 0) {
-        return complain(reading, "[members] is missing or empty");
+    if (config->listen_count == 0 && config->socket[0] == '\0') {
+        return complain(reading, "listen and socket are both none: no client could connect");
     }
     err = check_members(reading);
-    if (err == ERR_OK && config->election_min_ms < 3 * config->heartbeat_ms) {
-        err = complain(reading, "election_min_ms must be at least 3 times heartbeat_ms");
-    }
-    if (err == ERR_OK && config->election_max_ms <= config->election_min_ms) {
-        err = complain(reading, "election_max_ms must be more than election_min_ms");
-    }
-    if (err == ERR_OK && config->listen_count == 0 && config->socket[0] == '\0') {
-        err = complain(reading, "listen and socket are both none: no client could connect");
-    }
-    if (err == ERR_OK && reading->key_file[0] != '\0') {
-        err = read_key_file(reading);
-    }
-    return err;
+    err = err == ERR_OK ? check_timers(reading) : err;
+    return err == ERR_OK && reading->key_file[0] != '\0' ? read_key_file(reading) : err;
 }
 
 /* Puts "FILE: " or "FILE:LINE: " before what went wrong. */
-static enum err refused(struct reading *reading, int line)
+static enum err refused(struct reading *reading)
 {
     struct buffer text = {0};
 
-    if (line > 0) {
-        (void)buffer_printf(&text, "%s:%d: ", reading->path, line);
+    if (reading->error_line > 0) {
+        (void)buffer_printf(&text, "%s:%d: ", reading->path, reading->error_line);
     } else {
         (void)buffer_printf(&text, "%s: ", reading->path);
     }
-    (void)buffer_printf(&text, "%s",
-                        reading->error->len > 0 ? (const char *)reading->error->data
-                                                : "not KEY = VALUE, or the line is too long");
+    (void)buffer_append(&text, reading->error->data, reading->error->len);
     buffer_clear(reading->error);
-    (void)buffer_printf(reading->error, "%s", text.data != NULL ? (const char *)text.data : "");
+    (void)buffer_printf(reading->error, "%.*s", (int)text.len, (const char *)text.data);
     buffer_done(&text);
     return ERR_CONFIG;
+}
+
+static enum err read_lines(struct reading *reading)
+{
+    int line = ini_parse_stream(read_line, reading, take_line, reading);
+
+    if (reading->error_line != 0 && (line <= 0 || line >= reading->error_line)) {
+        return ERR_CONFIG;
+    }
+    if (line != 0) {
+        /* inih goes on behind a line that it does not understand: this was the first error. */
+        buffer_clear(reading->error);
+        reading->error_line = line > 0 ? line : 0;
+        return complain(reading, line > 0 ? "neither KEY = VALUE nor [SECTION]" : "out of memory");
+    }
+    return ferror(reading->file) != 0 ? complain(reading, "cannot be read: %s", strerror(errno))
+                                      : ERR_OK;
 }
 
 enum err config_read(const char *path, struct config *config, struct buffer *error)
 {
     struct reading reading = {
         .path = path, .config = config, .error = error, .listen_default = true};
-    int line = 0;
+    enum err err = ERR_OK;
 
     config_default(config);
     config->members.count = 0;
     (void)snprintf(config->socket, sizeof(config->socket), "/run/quorumfs/quorumd.sock");
     buffer_clear(error);
-    line = ini_parse(path, take_line, &reading);
-    if (line == -1) {
-        (void)buffer_printf(error, "cannot be read: %s", strerror(errno));
-        return refused(&reading, 0);
+    reading.file = fopen(path, "re");
+    if (reading.file == NULL) {
+        (void)complain(&reading, "cannot be read: %s", strerror(errno));
+        return refused(&reading);
     }
-    if (line != 0) {
-        return refused(&reading, line);
-    }
-    return check_all(&reading) == ERR_OK ? ERR_OK : refused(&reading, 0);
+    err = read_lines(&reading);
+    (void)fclose(reading.file);
+    err = err == ERR_OK ? check_all(&reading) : err;
+    return err == ERR_OK ? ERR_OK : refused(&reading);
 }

@@ -4,11 +4,11 @@
  *
  *     id = 1                               own number among the members
  *     data = /var/lib/quorumfs             folder; its parent must exist
- *     listen = 127.0.0.1:2181              clients (repeatable); loopback only
+ *     listen = 127.0.0.1:2181              clients (repeatable); loopback only; `none`: no TCP
  *     socket = /run/quorumfs/quorumd.sock  clients; `none`: no unix socket
  *     peer_listen = 127.0.0.1:2888         replicas; default: the own address under [members]
  *     key_file = /etc/quorumfs/peer.key    shared secret of the replicas, mode 0600; needed when
- *                                          there are two members or more
+ *                                          there are two members or more, or a peer_listen
  *     log_level = info                     error, warn, info, debug
  *     heartbeat_ms = 50
  *     election_min_ms = 300                at least 3 heartbeats
@@ -16,7 +16,7 @@
  *     [members]                            the initial voters, the same in every file
  *     1 = 127.0.0.1:2888
  *
- * Relative paths belong to the working directory. Thread: any.
+ * Relative paths belong to the working directory. A line has at most 198 bytes (inih). Thread: any.
  */
 #ifndef QUORUMFS_SERVER_CONFIG_H
 #define QUORUMFS_SERVER_CONFIG_H

@@ -28,6 +28,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "common/check.h"
+
 #define PATH_BYTES     600u
 #define FILE_BYTES     16384u /* more than any identity needs */
 #define CHECKSUM_BYTES 26u    /* "checksum " + 16 digits + newline */
@@ -39,6 +41,7 @@ static enum err failed(struct buffer *error, const char *what, const char *path,
     return errno_value == EWOULDBLOCK ? ERR_BUSY : err_from_errno(errno_value);
 }
 
+/* Makes durable which files the folder has. */
 static enum err sync_folder(const char *folder, struct buffer *error)
 {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -46,6 +49,28 @@ static enum err sync_folder(const char *folder, struct buffer *error)
 
     if (fd < 0 || fsync(fd) != 0) {
         err = failed(error, "sync", folder, errno);
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    return err;
+}
+
+/* Makes the folder's own entry durable. A parent that may be passed but not read (mode 0711) cannot
+ * be synced by itself: then all of its file system is. */
+static enum err sync_parent(const char *data, struct buffer *error)
+{
+    char parent[PATH_BYTES];
+    enum err err = ERR_OK;
+    int fd = -1;
+
+    (void)snprintf(parent, sizeof(parent), "%s/..", data);
+    if (access(parent, R_OK) == 0) {
+        return sync_folder(parent, error);
+    }
+    fd = open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || syncfs(fd) != 0) {
+        err = failed(error, "sync", data, errno);
     }
     if (fd >= 0) {
         (void)close(fd);
@@ -107,6 +132,7 @@ enum err identity_lock(const char *data, int *out_lock_fd, struct buffer *error)
         err = make_folder(path, error);
         if (err != ERR_OK) {
             (void)close(*out_lock_fd);
+            *out_lock_fd = -1;
         }
     }
     return err;
@@ -128,6 +154,10 @@ static enum err print_identity(const struct replica_identity *identity, struct b
     struct buffer founders = {0};
     enum err err = ERR_OK;
 
+    /* All memory at once: no line can be missing under a good checksum. */
+    if (buffer_reserve(out, FILE_BYTES) == NULL) {
+        return ERR_MEMORY;
+    }
     (void)buffer_printf(out, "quorumfs-identity 1\nid %" PRIu64 "\nincarnation %016" PRIx64 "\n",
                         identity->id, identity->incarnation);
     (void)buffer_printf(out, "formed %d\n", identity->formed ? 1 : 0);
@@ -141,19 +171,30 @@ static enum err print_identity(const struct replica_identity *identity, struct b
     if (err != ERR_OK) {
         return err;
     }
-    return buffer_printf(out, "checksum %016" PRIx64 "\n", XXH3_64bits(out->data, out->len));
+    err = buffer_printf(out, "checksum %016" PRIx64 "\n", XXH3_64bits(out->data, out->len));
+    CHECK_OP(out->len, <, FILE_BYTES);
+    return err;
 }
 
 static enum err write_file(const char *path, const struct buffer *text, struct buffer *error)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     enum err err = ERR_OK;
+    size_t done = 0;
 
     if (fd < 0) {
         return failed(error, "write", path, errno);
     }
-    if (write(fd, text->data, text->len) != (ssize_t)text->len || fsync(fd) != 0) {
-        err = failed(error, "write", path, errno != 0 ? errno : EIO);
+    while (done < text->len) { /* what a full disk cuts short says why in the next round */
+        ssize_t len = write(fd, text->data + done, text->len - done);
+        if (len < 0) {
+            err = failed(error, "write", path, errno);
+            break;
+        }
+        done += (size_t)len;
+    }
+    if (err == ERR_OK && fsync(fd) != 0) {
+        err = failed(error, "sync", path, errno);
     }
     (void)close(fd);
     return err;
@@ -169,7 +210,9 @@ enum err identity_save(const char *data, const struct replica_identity *identity
 
     (void)snprintf(path, sizeof(path), "%s/identity", data);
     (void)snprintf(temporary, sizeof(temporary), "%s/identity.new", data);
-    if (err == ERR_OK) {
+    if (err != ERR_OK) {
+        (void)buffer_printf(error, "cannot write %s: %s", path, err_text(err));
+    } else {
         err = write_file(temporary, &text, error);
     }
     buffer_done(&text);
@@ -276,7 +319,7 @@ static bool parse_identity(char *text, size_t len, struct replica_identity *out)
         return false;
     }
     out->formed = formed == 1;
-    return !out->formed || parse_formed(&rest, out);
+    return (!out->formed || parse_formed(&rest, out)) && next_value(&rest, "checksum") != NULL;
 }
 
 static enum err read_identity(int fd, const char *path, struct replica_identity *out,
@@ -287,6 +330,7 @@ static enum err read_identity(int fd, const char *path, struct replica_identity 
     enum err err = ERR_OK;
 
     if (text == NULL) {
+        (void)buffer_printf(error, "cannot read %s: %s", path, err_text(ERR_MEMORY));
         return ERR_MEMORY;
     }
     len = read(fd, text, FILE_BYTES);
@@ -303,8 +347,8 @@ static enum err read_identity(int fd, const char *path, struct replica_identity 
     return err;
 }
 
-/* Whether a folder holds anything; one that is missing does not. */
-static bool holds_files(const char *data, const char *name)
+/* A folder that holds anything, or that cannot be looked into, is refused; a missing one is fine. */
+static enum err refuse_files(const char *data, const char *name, struct buffer *error)
 {
     char path[PATH_BYTES];
     const struct dirent *entry = NULL;
@@ -313,21 +357,31 @@ static bool holds_files(const char *data, const char *name)
 
     (void)snprintf(path, sizeof(path), "%s/%s", data, name);
     folder = opendir(path);
-    while (folder != NULL && !any && (entry = readdir(folder)) != NULL) {
+    if (folder == NULL) {
+        return errno == ENOENT ? ERR_OK : failed(error, "read", path, errno);
+    }
+    while (!any && (entry = readdir(folder)) != NULL) {
         any = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
     }
-    if (folder != NULL) {
-        (void)closedir(folder);
+    (void)closedir(folder);
+    if (any) {
+        (void)buffer_printf(error,
+                            "%s holds files, but %s has no identity: this replica may have "
+                            "forgotten a vote, so it must not start",
+                            path, data);
     }
-    return any;
+    return any ? ERR_CORRUPT : ERR_OK;
 }
 
 static enum err make_identity(const char *data, uint64_t id, uint64_t incarnation,
                               struct replica_identity *out, struct buffer *error)
 {
-    if (holds_files(data, "log") || holds_files(data, "store")) {
-        (void)buffer_printf(error, "%s holds a log or a store, but no identity file", data);
-        return ERR_CORRUPT;
+    enum err err = refuse_files(data, "log", error);
+
+    err = err == ERR_OK ? refuse_files(data, "store", error) : err;
+    err = err == ERR_OK ? sync_parent(data, error) : err;
+    if (err != ERR_OK) {
+        return err;
     }
     *out = (struct replica_identity){.id = id, .incarnation = incarnation};
     return identity_save(data, out, error);

@@ -44,6 +44,8 @@ struct sim_rates {
     uint64_t delay_us_max;    /* of a message */
     uint64_t batch_us_max;    /* a replica gathers events for so long before its turn */
     uint64_t sync_us_max;     /* of a write to disk */
+    uint32_t depose_ppm;      /* a new leader crashes soon */
+    uint64_t restart_us_max;  /* time that a crashed replica is down */
     uint64_t crash_every_us;  /* mean time between crashes; 0: none. The others likewise. */
     uint64_t cut_every_us;    /* changes of the partition */
     uint64_t break_every_us;  /* broken connections between replicas */
@@ -110,6 +112,7 @@ struct sim_node {
     struct omap *rows;    /* all rows, as the tree sees them */
     struct omap *flushed; /* what a crash leaves */
     uint64_t full_until_us;
+    uint64_t sync_us_max;
     struct sim_save *saves;
     struct sim_save **saves_end;
     bool saving;
@@ -353,6 +356,8 @@ uint64_t sim_model_session(const struct sim *sim, uint64_t after);
 void sim_only_one(struct sim *sim, struct omap *map, uint64_t key, uint64_t value,
                   const char *what);
 void sim_check_node(struct sim_node *node);
+/* A replica has become leader: it may be about to crash (sim_world.c). */
+void sim_new_leader(struct sim_node *node);
 void sim_check_end(struct sim *sim);
 
 #endif

@@ -71,6 +71,7 @@ void sim_check_node(struct sim_node *node)
         if (!node->led) {
             sim_trace(sim, "node %" PRIu64 " leads term %" PRIu64 " from %" PRIu64, node->id,
                       status.term, status.last_index);
+            sim_new_leader(node);
         }
     }
     if (applied != node->applied_seen) {

@@ -22,7 +22,7 @@
 #define TIMEOUT_US  (SIM_SESSION_MS * 1000u)
 #define ROUNDING_US 2000u    /* clocks of replicas show milliseconds */
 #define WELL_US     2500000u /* after the healing all is well */
-#define WHIMS_US    3000000u
+#define WHIMS_US    2000000u
 
 /* ---- connections ---- */
 

@@ -16,7 +16,6 @@
 #include "tests/sim/sim.h"
 
 #define ONE_MOMENT_US 200u
-#define RESTART_US    1500000u
 
 /* ---- pauses ---- */
 
@@ -230,6 +229,7 @@ void sim_node_init(struct sim *sim, struct sim_node *node, uint64_t id)
 {
     node->sim = sim;
     node->id = id;
+    node->sync_us_max = sim->rates.sync_us_max * (1 + sim_random(sim, 4));
     node->skew_ns = (int64_t)sim_random(sim, 4000000000u) - 2000000000;
     node->identity.id = id;
     node->identity.incarnation = sim_random(sim, 0) | 1;
@@ -290,7 +290,7 @@ static void restart(struct sim *sim, void *arg)
 void sim_node_restart_later(struct sim_node *node)
 {
     struct sim *sim = node->sim;
-    sim_at(sim, sim->now_us + 1000 + sim_random(sim, RESTART_US), restart, node);
+    sim_at(sim, sim->now_us + 1000 + sim_random(sim, sim->rates.restart_us_max), restart, node);
 }
 
 void sim_node_wipe(struct sim_node *node)

@@ -182,7 +182,7 @@ static void save_next(struct sim_node *node)
     }
     event->count = 1 + sim_random(sim, event->count);
     node->saving = true;
-    sim_at(sim, sim->now_us + 20 + sim_random(sim, sim->rates.sync_us_max), save_done, event);
+    sim_at(sim, sim->now_us + 20 + sim_random(sim, node->sync_us_max), save_done, event);
 }
 
 /* What SIM_PLANT_EARLY_SAVED reports before it is true. */

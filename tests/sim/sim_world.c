@@ -19,9 +19,10 @@
 #define START_US        1000000u
 #define FAULTS_UNTIL_US 8000000u
 #define QUIET_US        13000000u
-#define END_US          14000000u
+#define END_US          14500000u
 #define PAUSE_US        3000000u
 #define FULL_US         500000u
+#define DEPOSE_US       20000u
 
 uint64_t sim_random(struct sim *sim, uint64_t below)
 {
@@ -149,6 +150,32 @@ static void crash_some(struct sim *sim, void *arg)
         }
     }
     sim_at(sim, next_fault(sim, sim->rates.crash_every_us), crash_some, NULL);
+}
+
+struct deposed {
+    struct sim_node *node;
+    uint64_t life;
+};
+
+static void depose(struct sim *sim, void *arg)
+{
+    struct deposed *deposed = arg;
+    struct sim_node *node = deposed->node;
+    if (!sim->healing && !sim->ended && node->up && node->life == deposed->life) {
+        sim_node_crash(node);
+        sim_node_restart_later(node);
+    }
+    free(deposed);
+}
+
+void sim_new_leader(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    if (!sim->healing && sim_chance(sim, sim->rates.depose_ppm)) {
+        struct deposed *deposed = sim_new(sizeof *deposed);
+        *deposed = (struct deposed){.node = node, .life = node->life};
+        sim_at(sim, sim->now_us + sim_random(sim, DEPOSE_US), depose, deposed);
+    }
 }
 
 static void cut_some(struct sim *sim, void *arg)
@@ -317,6 +344,8 @@ static void draw_rates(struct sim *sim)
     rates->delay_us_max = 200 + sim_random(sim, 10000);
     rates->batch_us_max = sim_chance(sim, 700000) ? 1 + sim_random(sim, 3000) : 0;
     rates->sync_us_max = 100 + sim_random(sim, sim_chance(sim, 200000) ? 60000 : 3000);
+    rates->depose_ppm = sim_chance(sim, 300000) ? (uint32_t)sim_random(sim, 900000) : 0;
+    rates->restart_us_max = sim_chance(sim, 300000) ? 50000 : 1500000;
     rates->crash_every_us = draw(sim, 700000, 300000, 3000000);
     rates->cut_every_us = draw(sim, 500000, 200000, 2000000);
     rates->break_every_us = draw(sim, 500000, 100000, 2000000);
