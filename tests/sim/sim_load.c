@@ -347,6 +347,8 @@ void sim_load_shown(struct sim_client *client, uint64_t zxid)
     for (size_t i = 0; i < SIM_CLIENTS && client->attached && !client->reclaiming; i++) {
         const struct sim_cached *cached = &client->cached[i];
         if (cached->valid && sim_model_register_zxid(sim, i, zxid) > cached->zxid) {
+            sim_trace(sim, "register %zu: known %" PRIu64 ", changed %" PRIu64, i, cached->zxid,
+                      sim_model_register_zxid(sim, i, zxid));
             sim_failed(sim, "a change was not announced", client->id, zxid);
         }
     }
@@ -359,6 +361,7 @@ void sim_load_reclaim(struct sim_client *client)
     Wire__Reclaim reclaim = WIRE__RECLAIM__INIT;
     client->reclaiming = false;
     for (size_t i = 0; i < SIM_CLIENTS; i++) {
+        client->cached[i].grant = 0; /* Numbers of grants begin anew with each connection. */
         if (client->cached[i].valid) {
             wire__reclaim__one__init(&known[i]);
             known[i].ino = client->cached[i].ino;
@@ -381,7 +384,7 @@ void sim_load_reclaim(struct sim_client *client)
 static void forget(struct sim_client *client)
 {
     struct sim_cached *cached = &client->cached[sim_random(client->sim, SIM_CLIENTS)];
-    if (!cached->valid || client->reclaiming) {
+    if (!cached->valid || cached->grant == 0) {
         return;
     }
     Wire__Forget__One one = WIRE__FORGET__ONE__INIT;

@@ -237,7 +237,7 @@ static void indents_and_a_missing_last_newline_mean_nothing(void **state)
 static void the_example_is_good_but_for_its_key(void **state)
 {
     struct fixture *fixture = *state;
-    static const char key_line[] = "/etc/quorumfs/peer.key";
+    static const char key_line[] = "\nkey_file = /etc/quorumfs/peer.key";
     char text[TEXT_BYTES * 2] = "";
     char good[TEXT_BYTES * 2];
     FILE *file = fopen(EXAMPLE_FILE, "re");
@@ -249,7 +249,8 @@ static void the_example_is_good_but_for_its_key(void **state)
     key = strstr(text, key_line);
     assert_non_null(key);
     *key = '\0';
-    (void)snprintf(good, sizeof(good), "%s%s%s", text, fixture->key, key + strlen(key_line));
+    (void)snprintf(good, sizeof(good), "%s\nkey_file = %s%s", text, fixture->key,
+                   key + strlen(key_line));
     if (read_bytes(fixture, good, strlen(good)) != ERR_OK) {
         fail_msg("%s", (const char *)fixture->error.data);
     }

@@ -19,7 +19,7 @@
 
 #define ID          7u
 #define INCARNATION 0xFEDCBA9876543210u
-#define PATH_BYTES  128u
+#define PATH_BYTES  256u
 #define FILE_BYTES  16384u
 
 struct fixture {
@@ -229,7 +229,7 @@ static void files_without_an_identity_are_refused(void **state)
     struct fixture *fixture = *state;
     static const char *const folders[] = {"log", "store"};
     struct replica_identity identity;
-    char name[PATH_BYTES];
+    char name[32];
 
     assert_int_equal(mkdir(path_of(fixture, "store"), 0700), 0);
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
