@@ -24,7 +24,8 @@
 #define READDIR_BYTES_MAX   (256u * KIB) /* one page of a directory listing */
 
 /* Sessions and connections. */
-#define SESSION_WINDOW             256u /* unanswered writes of one session; slots of kept answers */
+#define SESSION_WINDOW             512u /* slots of kept answers: writes in flight and their cancels */
+#define WRITES_IN_FLIGHT_MAX       256u   /* unanswered writes of one session */
 #define SESSIONS_MAX               65536u /* sessions of an ensemble */
 #define CONNECTIONS_MAX            4096u  /* client connections of a replica */
 #define REQUESTS_WAITING_MAX       4096u  /* requests of one connection that wait for something */
@@ -47,14 +48,14 @@
 #define READS_WAITING_MAX     65536u /* read-index requests that wait for a round */
 
 /* Log and store. */
-#define LOG_SEGMENT_BYTES     (64u * MIB) /* a segment is sealed at this size */
-#define LOG_GROUP_BYTES_MAX   (4u * MIB)  /* entries of one fdatasync */
-#define OVERLAY_BYTES_MAX     (32u * MIB) /* results not yet in RocksDB; above: apply waits */
-#define OVERLAY_FREEZE_MS     50u         /* age at which the overlay is handed to RocksDB */
+#define LOG_SEGMENT_BYTES     (64u * MIB)  /* a segment is sealed at this size */
+#define LOG_GROUP_BYTES_MAX   (4u * MIB)   /* entries of one fdatasync */
+#define OVERLAY_BYTES_MAX     (32u * MIB)  /* results not yet in RocksDB; above: apply waits */
+#define OVERLAY_FREEZE_MS     50u          /* age at which the overlay is handed to RocksDB */
 #define LOG_KEEP_BYTES        (256u * MIB) /* entries kept for members that fall behind */
 #define SNAPSHOT_CHUNK_BYTES  (1u * MIB)   /* of one SnapshotChunk */
 #define SNAPSHOT_FILES_MAX    100000u      /* of one snapshot */
-#define STORE_FLUSH_LOG_BYTES (16u * MIB) /* log since the last flush; bounds the start time */
+#define STORE_FLUSH_LOG_BYTES (16u * MIB)  /* log since the last flush; bounds the start time */
 
 /* Mount. */
 #define CONTENT_CACHE_BYTES_MAX (64u * MIB) /* contents of closed files kept in memory */

@@ -23,6 +23,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/check.h"
 #include "common/limits.h"
 #include "common/parse.h"
 
@@ -160,9 +161,10 @@ static int take_address(struct reading *reading, const char *name, const char *v
 {
     struct config_address address = {.port = 0};
 
-    if (strncmp(value, "unix:", 5) == 0 ||
-        parse_address(value, default_port, address.host, HOST_BYTES_MAX + 1, &address.port) !=
-            ERR_OK) {
+    /* A host of the name unix would, with its port, be taken for the path of a socket. */
+    if (parse_address(value, default_port, address.host, HOST_BYTES_MAX + 1, &address.port) !=
+            ERR_OK ||
+        address.port == 0 || strcmp(address.host, "unix") == 0) {
         return bad(reading, name, value, "must be HOST, HOST:PORT or [IPV6]:PORT");
     }
     *to = address;
@@ -456,8 +458,9 @@ static enum err check_members(struct reading *reading)
         return complain(reading, "id = %" PRIu64 ": not among the [members]", config->id);
     }
     if (config->peer_listen.host[0] == '\0' && members->count > 1) {
-        (void)parse_address(self->address, PEER_PORT, config->peer_listen.host,
-                            sizeof(config->peer_listen.host), &config->peer_listen.port);
+        enum err err = parse_address(self->address, PEER_PORT, config->peer_listen.host,
+                                     sizeof(config->peer_listen.host), &config->peer_listen.port);
+        CHECK_OP(err, ==, ERR_OK); /* take_member made this text */
     }
     if (config->peer_listen.host[0] != '\0' && reading->key_file[0] == '\0') {
         return complain(reading, "key_file is missing: replicas need a shared key");

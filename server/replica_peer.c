@@ -412,8 +412,9 @@ static bool expire(void *arg, struct session *session)
     enum err err = propose(replica, bytes.data, bytes.len);
     buffer_done(&bytes);
     if (err == ERR_OK) {
-        log_info("replica", "session_expired", "session=%" PRIu64 " epoch=%" PRIu64 " timeout_ms=%u",
-                 session->id, session->epoch, session->timeout_ms);
+        log_info("replica", "session_expired",
+                 "session=%" PRIu64 " epoch=%" PRIu64 " timeout_ms=%u", session->id, session->epoch,
+                 session->timeout_ms);
     }
     return err == ERR_OK;
 }

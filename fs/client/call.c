@@ -118,9 +118,13 @@ static uint64_t answered_below(const struct client *client)
     return client->sent_writes != NULL ? client->sent_writes->sequence : client->next_sequence;
 }
 
+/* Each write in flight may need a cancel: there is always a slot left for it. */
 bool call_window_is_open(const struct client *client)
 {
-    return client->next_sequence < answered_below(client) + SESSION_WINDOW;
+    bool is_cancel = client->waiting_writes != NULL && client->waiting_writes->target != NULL;
+    uint64_t window = is_cancel ? SESSION_WINDOW : WRITES_IN_FLIGHT_MAX;
+
+    return client->next_sequence < answered_below(client) + window;
 }
 
 bool calls_reads_flow(const struct client *client)
@@ -388,7 +392,7 @@ void calls_answer(struct client *client, Wire__Answer *answer)
     }
     if (call->target != NULL) {
         giveup_canceled(client, call, err, answer);
-    } else if (giveup_may_end(client, call)) {
+    } else if (giveup_may_end(client, call, err)) {
         call_finish(client, call, err, answer);
     }
 }

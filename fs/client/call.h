@@ -39,7 +39,7 @@ enum err call_pack(struct client *client, struct call *call, Wire__Request *requ
 void giveup_canceled(struct client *client, struct call *cancel, enum err err,
                      const Wire__Answer *answer);
 
-/* The own answer of a write has come. False: a cancel is on its way and decides. */
-bool giveup_may_end(struct client *client, struct call *call);
+/* The own answer of a write has come. False: its cancel decides. */
+bool giveup_may_end(struct client *client, struct call *call, enum err err);
 
 #endif

@@ -103,7 +103,8 @@ struct reclaim {
 /* Invariants:
  *   1. sent_writes is ordered by sequence, without gaps up to next_sequence except for what was
  *      answered; so its head gives answered_below.
- *   2. next_sequence <= answered_below + SESSION_WINDOW: the slot of a new write is free.
+ *   2. next_sequence <= answered_below + SESSION_WINDOW: the slot of a new write is free. No more
+ *      than WRITES_IN_FLIGHT_MAX of them are no cancels, so a cancel can always be sent.
  *   3. A sequence is given out at the first send only, so that a held write that fails leaves no
  *      gap; it ends with an answer only, even if its caller was told ERR_TIMEOUT long before.
  *   4. lease_until_ms grows only while it lies in the future, except by an attach (CONSENSUS 25).

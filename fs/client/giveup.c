@@ -6,8 +6,9 @@
  * A sent write is given up by a CancelOp with a sequence of its own (CONSENSUS 21). The cancel
  * decides, once it has been sent: it may take back what the write made, so the write's own answer
  * must not be believed any more. Its outcome is ERR_CANCELED (the write is not, and never will be)
- * or the answer of the write. A write whose cancel is sent is not sent again; while the cancel
- * waits for the window, it is: its answer may be what opens the window.
+ * or the answer of the write. A write whose cancel is sent is not sent again. While the cancel
+ * waits for a leader the write's own answer is as good, unless the caller was told that it had
+ * failed: then only the cancel may end it.
  */
 #include <stdlib.h>
 #include <utlist.h>
@@ -93,12 +94,12 @@ void giveup_canceled(struct client *client, struct call *cancel, enum err err,
     call_finish(client, call, err, answer);
 }
 
-bool giveup_may_end(struct client *client, struct call *call)
+bool giveup_may_end(struct client *client, struct call *call, enum err err)
 {
     if (call->cancel == NULL) {
         return true;
     }
-    if (call->cancel->state == CALL_SENT) {
+    if (call->cancel->state == CALL_SENT || (call->done == NULL && err == ERR_OK)) {
         return false;
     }
     call_end(client, call->cancel, ERR_OK); /* Not needed any more. */

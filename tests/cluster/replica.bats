@@ -63,7 +63,7 @@ expect()
     sed 's/^id = .*/id = 7/' "$conf" >"$T/bad"
     expect 2 "not among the [members]" "$QUORUMD" --config "$T/bad"
     sed 's/127.0.0.1/0.0.0.0/' "$conf" >"$T/bad"
-    expect 2 "only loopback" "$QUORUMD" --config "$T/bad"
+    expect 2 "must be a loopback address" "$QUORUMD" --config "$T/bad"
     expect 2 "No such file" "$QUORUMD" --config "$T/nothing"
     chmod 644 "$T/key"
     expect 2 "open to others" "$QUORUMD" --config "$conf"

@@ -10,8 +10,7 @@
 #include "server/replica_internal.h"
 #include "tests/sim/sim.h"
 
-void sim_only_one(struct sim *sim, struct omap *map, uint64_t key, uint64_t value,
-                  const char *what)
+void sim_only_one(struct sim *sim, struct omap *map, uint64_t key, uint64_t value, const char *what)
 {
     uint8_t key_bytes[8];
     uint8_t value_bytes[8];
@@ -125,8 +124,7 @@ static void check_creates(struct sim *sim, struct sim_node *node)
     struct tree_identity trusted = {.trusted = true};
     struct node_attr attr;
     bool end = false;
-    enum err err =
-        tree_children(found.tree, &at, &trusted, 0, note_created, &found, &attr, &end);
+    enum err err = tree_children(found.tree, &at, &trusted, 0, note_created, &found, &attr, &end);
     if (err != ERR_OK || !end || attr.children != found.count) {
         sim_failed(sim, "the listing of /q is not whole", (uint64_t)err, found.count);
     }

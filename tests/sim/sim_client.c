@@ -151,9 +151,9 @@ static void opened(struct sim_client *client, const Wire__Opened *answer)
     client->epoch = answer->epoch;
     memcpy(client->password, answer->password.data, PASSWORD_BYTES);
     client->attached = true;
-    sim_trace(client->sim, "client %" PRIu64 " has session %" PRIu64 " epoch %" PRIu64
-              " at node %" PRIu64, client->id, client->session, client->epoch,
-              client->conn->node->id);
+    sim_trace(client->sim,
+              "client %" PRIu64 " has session %" PRIu64 " epoch %" PRIu64 " at node %" PRIu64,
+              client->id, client->session, client->epoch, client->conn->node->id);
     client->holds_nonce = false;
     lease_from(client, client->nonce_us);
     sim_load_reclaim(client);
@@ -179,8 +179,7 @@ static void ponged(struct sim_client *client, const Wire__Pong *pong)
 {
     uint64_t confirmed = pong->confirmed_ping;
     if (confirmed > client->ping || pong->ping > client->ping) {
-        sim_failed(client->sim, "a ping was answered that was never sent", confirmed,
-                   client->ping);
+        sim_failed(client->sim, "a ping was answered that was never sent", confirmed, client->ping);
     }
     if (client->attached && confirmed != 0 && client->ping - confirmed < SIM_PINGS) {
         lease_from(client, client->ping_us[confirmed % SIM_PINGS]);

@@ -161,8 +161,8 @@ static void begin(struct sim_client *client, enum sim_write_kind kind, uint64_t 
 {
     struct sim_write *write = find_write(client, 0);
     if (write != NULL) {
-        *write = (struct sim_write){
-            .sequence = ++client->last_sequence, .kind = kind, .value = value};
+        *write =
+            (struct sim_write){.sequence = ++client->last_sequence, .kind = kind, .value = value};
         send_write(client, write);
     }
 }
@@ -296,8 +296,7 @@ static void read_answered(struct sim_client *client, const Wire__Answer *answer)
         sim_failed(sim, "a read is stale", client->read_floor, answer->zxid);
     }
     if (err == ERR_OK && answer->attr == NULL) {
-        client->zxid_seen =
-            answer->zxid > client->zxid_seen ? answer->zxid : client->zxid_seen;
+        client->zxid_seen = answer->zxid > client->zxid_seen ? answer->zxid : client->zxid_seen;
         send_read(client, false); /* The barrier is passed: now the read itself. */
         return;
     }
@@ -306,10 +305,8 @@ static void read_answered(struct sim_client *client, const Wire__Answer *answer)
     }
     sim_model_check_read(client, answer);
     if (err == ERR_OK && answer->grant != 0) {
-        client->cached[client->read_of] = (struct sim_cached){.valid = true,
-                                                              .ino = answer->attr->ino,
-                                                              .zxid = answer->zxid,
-                                                              .grant = answer->grant};
+        client->cached[client->read_of] = (struct sim_cached){
+            .valid = true, .ino = answer->attr->ino, .zxid = answer->zxid, .grant = answer->grant};
     }
     client->reads_done++;
 }

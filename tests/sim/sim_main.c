@@ -41,8 +41,7 @@ static void run(uint64_t seed, enum sim_plant plant, bool trace, struct sim_tota
     sim_run(seed, plant, trace, totals);
 }
 
-static void run_all(uint64_t seeds, uint64_t first, enum sim_plant plant,
-                    struct sim_totals *totals)
+static void run_all(uint64_t seeds, uint64_t first, enum sim_plant plant, struct sim_totals *totals)
 {
     for (uint64_t i = 0; i < seeds; i++) {
         run(first + i, plant, false /* no trace */, totals);
@@ -59,7 +58,8 @@ static bool is_found(enum sim_plant plant, uint64_t first)
     }
     if (child == 0) {
         struct sim_totals totals = {0};
-        if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL) {
+        if (freopen("/dev/null", "w", stdout) == NULL ||
+            freopen("/dev/null", "w", stderr) == NULL) {
             _exit(2);
         }
         run_all(PLANT_SEEDS, first, plant, &totals);
@@ -90,7 +90,8 @@ static int test(uint64_t seeds, uint64_t first)
                    seeds, first, totals.writes, totals.reads);
     failures += report(1, totals.writes > 0 && totals.reads > 0, text);
     run(first + seeds - 1, SIM_PLANT_NONE, false /* no trace */, &again);
-    failures += report(2, again.fingerprint == totals.fingerprint, "a seed gives the same run twice");
+    failures +=
+        report(2, again.fingerprint == totals.fingerprint, "a seed gives the same run twice");
     for (size_t i = 1; i < PLANT_COUNT; i++) {
         (void)snprintf(text, sizeof text, "a planted bug is found: %s", plant_names[i]);
         failures += report((int)i + 2, is_found((enum sim_plant)i, first), text);

@@ -20,7 +20,7 @@
 #include "server/replica_internal.h"
 #include "tests/sim/sim.h"
 
-#define ROUNDING_US 2000u /* clocks of replicas show milliseconds */
+#define ROUNDING_US  2000u /* clocks of replicas show milliseconds */
 #define NAME_MAX_SIM 64u
 
 /* What an entry did. */
@@ -144,8 +144,7 @@ uint64_t sim_model_closed_us(const struct sim *sim, uint64_t session)
     return found != NULL ? found->closed_us : UINT64_MAX;
 }
 
-static enum err session_open(struct sim_model *model, uint64_t index,
-                             const Wire__SessionOpenOp *op)
+static enum err session_open(struct sim_model *model, uint64_t index, const Wire__SessionOpenOp *op)
 {
     for (size_t i = 0; i < model->session_count; i++) {
         const struct model_session *session = &model->sessions[i];
@@ -255,7 +254,8 @@ static enum err create(struct sim_model *model, const Wire__Command *command,
     char path[NAME_MAX_SIM];
     uint64_t number = 0;
     CHECK(op->at->path.len + 11 < sizeof path);
-    (void)snprintf(path, sizeof path, "%.*s", (int)op->at->path.len, (const char *)op->at->path.data);
+    (void)snprintf(path, sizeof path, "%.*s", (int)op->at->path.len,
+                   (const char *)op->at->path.data);
     if (omap_get(model->nodes, path, strlen(path)) != NULL) {
         return ERR_EXISTS;
     }
@@ -371,8 +371,7 @@ static void apply(struct sim *sim, const struct raft_entry *entry)
     ProtobufCMessage *message = NULL;
     struct outcome outcome = {.hash = sim_entry_hash(entry), .first = entry->index};
     if (entry->type == RAFT_ENTRY_COMMAND) {
-        CHECK(wire_unpack(&wire__command__descriptor, entry->data, entry->len, &message) ==
-              ERR_OK);
+        CHECK(wire_unpack(&wire__command__descriptor, entry->data, entry->len, &message) == ERR_OK);
         const Wire__Command *command = (const Wire__Command *)message;
         outcome.command = true;
         outcome.session = command->session;
@@ -420,8 +419,7 @@ void sim_model_applied(struct sim_node *node, const struct raft_entry *entry)
 
 /* ---- answers ---- */
 
-void sim_model_check_write(struct sim_client *client, uint64_t sequence,
-                           const Wire__Answer *answer)
+void sim_model_check_write(struct sim_client *client, uint64_t sequence, const Wire__Answer *answer)
 {
     struct sim *sim = client->sim;
     struct sim_model *model = sim->model;

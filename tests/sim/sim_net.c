@@ -43,9 +43,8 @@ static bool hello(struct sim_node *to, const struct sim_node *from)
 {
     const struct replica_identity *identity = &from->identity;
     sim_node_time(to);
-    enum err err =
-        replica_peer_hello(to->replica, from->id, identity->incarnation, identity->ensemble,
-                           identity->formed ? ENSEMBLE_ID_BYTES : 0);
+    enum err err = replica_peer_hello(to->replica, from->id, identity->incarnation,
+                                      identity->ensemble, identity->formed ? ENSEMBLE_ID_BYTES : 0);
     /* A formed replica refuses one without its folder, and nobody else is ever refused. */
     if ((err == ERR_OK) == (sim_node_is_stranger(from) && to->identity.formed)) {
         sim_failed(to->sim, "a hello was judged wrongly", from->id, (uint64_t)err);
@@ -230,17 +229,24 @@ static struct packet *packet_new(struct sim_node *from, uint64_t to)
     return packet;
 }
 
-static struct packet *packet_raft(struct sim_node *from, const struct raft_message *message)
+/* `message` with the entries from `first` on, up to `end`. */
+static struct packet *packet_raft(struct sim_node *from, const struct raft_message *message,
+                                  size_t first, size_t end)
 {
     struct packet *packet = packet_new(from, message->to);
     packet->is_raft = true;
     packet->raft = *message;
     packet->raft.entries = NULL;
-    if (message->entry_count > 0) {
-        packet->raft.entries = sim_new(message->entry_count * sizeof(struct raft_entry *));
+    packet->raft.entry_count = end - first;
+    if (first > 0) {
+        packet->raft.log_index += first;
+        packet->raft.log_term = message->entries[first - 1]->term;
     }
-    for (size_t i = 0; i < message->entry_count; i++) {
-        const struct raft_entry *entry = message->entries[i];
+    if (end > first) {
+        packet->raft.entries = sim_new((end - first) * sizeof(struct raft_entry *));
+    }
+    for (size_t i = 0; i < end - first; i++) {
+        const struct raft_entry *entry = message->entries[first + i];
         struct raft_entry *copy = raft_entry_new(entry->type, entry->data, entry->len);
         CHECK(copy != NULL);
         copy->index = entry->index;
@@ -275,9 +281,15 @@ void sim_net_send_raft(void *context, const struct raft_message *message)
     }
     check_votes(node, message);
     sim_note(sim, message->type ^ message->term << 8 ^ message->log_index << 24);
-    post(sim, packet_raft(node, message));
+    size_t count = message->entry_count;
+    size_t part = count;
+    if (count > 1 && sim_chance(sim, sim->rates.split_ppm)) {
+        part = 1 + (size_t)sim_random(sim, count - 1);
+        post(sim, packet_raft(node, message, part, count));
+    }
+    post(sim, packet_raft(node, message, 0, part));
     if (sim_chance(sim, sim->rates.duplicate_ppm)) {
-        post(sim, packet_raft(node, message));
+        post(sim, packet_raft(node, message, 0, count));
     }
 }
 

@@ -214,8 +214,8 @@ void sim_node_turn(struct sim_node *node)
         sim_node_restart_later(node);
         return;
     }
-    uint64_t next = deadline_ms <= now_ms ? sim->now_us + ONE_MOMENT_US
-                                          : (deadline_ms - node->clock_ms) * 1000;
+    uint64_t next =
+        deadline_ms <= now_ms ? sim->now_us + ONE_MOMENT_US : (deadline_ms - node->clock_ms) * 1000;
     if (node->turn_at_us != next) {
         node->turn_at_us = next;
         sim_at(sim, next, turn_due, node);
@@ -308,8 +308,8 @@ void sim_node_wipe(struct sim_node *node)
     node->durable = (struct sim_durable){0};
     node->term_durable = 0;
     node->vote_durable = 0;
-    node->identity = (struct replica_identity){.id = node->id,
-                                               .incarnation = sim_random(sim, 0) | 1};
+    node->identity =
+        (struct replica_identity){.id = node->id, .incarnation = sim_random(sim, 0) | 1};
     sim_store_wipe(node);
     sim_node_start(node);
 }

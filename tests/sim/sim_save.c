@@ -277,7 +277,8 @@ void sim_save_open(struct sim_node *node)
     durable_read(node);
     const struct log_state *state = &node->log_state;
     if (state->term < node->term_durable ||
-        (state->term == node->term_durable && state->vote != node->vote_durable)) {
+        (state->term == node->term_durable && node->vote_durable != 0 &&
+         state->vote != node->vote_durable)) {
         sim_failed(sim, "a crash took a durable vote", node->id, state->term);
     }
 }

@@ -107,8 +107,8 @@ static void arrives_at_node(struct sim *sim, void *arg)
             conn->server = NULL;
         } else {
             ProtobufCMessage *message = NULL;
-            CHECK(wire_unpack(&wire__to_replica__descriptor, letter->bytes.data,
-                              letter->bytes.len, &message) == ERR_OK);
+            CHECK(wire_unpack(&wire__to_replica__descriptor, letter->bytes.data, letter->bytes.len,
+                              &message) == ERR_OK);
             enum err err = replica_client_message(node->replica, conn->server,
                                                   (const Wire__ToReplica *)message);
             if (err != ERR_OK) {

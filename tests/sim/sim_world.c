@@ -301,6 +301,7 @@ static void heal(struct sim *sim, void *arg)
     memset(sim->cut, 0, sizeof sim->cut);
     sim->rates.loss_ppm = 0;
     sim->rates.duplicate_ppm = 0;
+    sim->rates.split_ppm = 0;
     sim_trace(sim, "all heals");
     for (size_t i = 0; i < SIM_CLIENTS; i++) {
         sim->client[i].writes_at_heal = sim->client[i].writes_done;
@@ -340,6 +341,7 @@ static void draw_rates(struct sim *sim)
     sim->node_count = dice < 5 ? 1 : dice < 85 ? 3 : 5;
     rates->loss_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 100000) : 0;
     rates->duplicate_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 50000) : 0;
+    rates->split_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 800000) : 0;
     rates->in_order = sim_chance(sim, 500000);
     rates->delay_us_max = 200 + sim_random(sim, 10000);
     rates->batch_us_max = sim_chance(sim, 700000) ? 1 + sim_random(sim, 3000) : 0;
@@ -358,6 +360,21 @@ static void draw_rates(struct sim *sim)
     rates->leave_ppm = sim_chance(sim, 700000) ? (uint32_t)sim_random(sim, 20000) : 0;
     rates->abandon_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 10000) : 0;
     rates->close_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 10000) : 0;
+}
+
+/* Leaders that hardly get anything to the others before they die: logs with many different ends
+ * (figure 8 of the Raft paper). */
+static void draw_churn(struct sim *sim)
+{
+    struct sim_rates *rates = &sim->rates;
+    sim->node_count = sim_chance(sim, 500000) ? 3 : 5;
+    rates->loss_ppm = (uint32_t)sim_random(sim, 300000);
+    rates->split_ppm = 800000;
+    rates->sync_us_max = 1000 + sim_random(sim, 30000);
+    rates->depose_ppm = 500000 + (uint32_t)sim_random(sim, 450000);
+    rates->restart_us_max = 20000 + sim_random(sim, 600000);
+    rates->crash_every_us = draw(sim, 500000, 300000, 1000000);
+    rates->wipe_at_us = 0;
 }
 
 static void begin_faults(struct sim *sim)
@@ -397,9 +414,11 @@ static struct sim *sim_begin(uint64_t seed, enum sim_plant plant, bool trace)
     sim->leaders = omap_new();
     sim->votes = omap_new();
     sim->model = sim_model_new();
-    CHECK(sim->acked != NULL && sim->digests != NULL && sim->leaders != NULL &&
-          sim->votes != NULL);
+    CHECK(sim->acked != NULL && sim->digests != NULL && sim->leaders != NULL && sim->votes != NULL);
     draw_rates(sim);
+    if (sim_chance(sim, 200000)) {
+        draw_churn(sim);
+    }
     begin_faults(sim);
     for (size_t i = 0; i < sim->node_count; i++) {
         sim_node_init(sim, &sim->node[i], i + 1);

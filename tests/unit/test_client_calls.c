@@ -95,22 +95,22 @@ static void window_holds_writes_back_until_the_oldest_is_answered(void **state)
     struct bench *bench = bench_attached(1);
     struct fake_replica *fake = &bench->fake[0];
     fake->answering = false;
-    for (unsigned i = 0; i < SESSION_WINDOW + 10; i++) {
+    for (unsigned i = 0; i < WRITES_IN_FLIGHT_MAX + 10; i++) {
         bench_write(bench, 0);
     }
-    RUN_UNTIL(bench, fake->request_count == SESSION_WINDOW);
+    RUN_UNTIL(bench, fake->request_count == WRITES_IN_FLIGHT_MAX);
     /* An answer in the middle frees no slot: the oldest binds the window. */
     fake_answer(fake, fake->request[100].call, ERR_OK);
     struct bench_call *read = bench_read(bench, 0);
-    RUN_UNTIL(bench, fake->request_count == SESSION_WINDOW + 1); /* Reads pass. */
+    RUN_UNTIL(bench, fake->request_count == WRITES_IN_FLIGHT_MAX + 1); /* Reads pass. */
     assert_int_equal(WIRE__REQUEST__BODY_LOOKUP, last_request(fake)->body);
     fake_answer(fake, last_request(fake)->call, ERR_OK);
     RUN_UNTIL(bench, read->done);
-    assert_int_equal(SESSION_WINDOW + 1, fake->request_count);
+    assert_int_equal(WRITES_IN_FLIGHT_MAX + 1, fake->request_count);
 
     fake_answer(fake, fake->request[0].call, ERR_OK);
-    RUN_UNTIL(bench, fake->request_count == SESSION_WINDOW + 2);
-    assert_int_equal(SESSION_WINDOW + 1, last_request(fake)->sequence);
+    RUN_UNTIL(bench, fake->request_count == WRITES_IN_FLIGHT_MAX + 2);
+    assert_int_equal(WRITES_IN_FLIGHT_MAX + 1, last_request(fake)->sequence);
     assert_int_equal(2, last_request(fake)->answered_below);
     bench_free(bench);
 }
@@ -245,28 +245,59 @@ static void cancel_without_an_answer_is_a_timeout_and_is_delivered_later(void **
     bench_free(bench);
 }
 
-static void cancel_that_finds_the_window_full_waits_and_is_dropped_by_the_answer(void **state)
+static void cancel_goes_out_although_no_write_may(void **state)
 {
     (void)state;
     struct bench *bench = bench_attached(1);
     struct fake_replica *fake = &bench->fake[0];
     fake->answering = false;
-    for (unsigned i = 0; i < SESSION_WINDOW; i++) {
+    for (unsigned i = 0; i < WRITES_IN_FLIGHT_MAX + 5; i++) {
         bench_write(bench, 0);
     }
-    RUN_UNTIL(bench, fake->request_count == SESSION_WINDOW);
+    RUN_UNTIL(bench, fake->request_count == WRITES_IN_FLIGHT_MAX);
     client_cancel(bench->client, bench->call[0].call);
-    fake_break(fake);
-    /* After the attach the write goes out again: only its answer can open the window. */
-    RUN_UNTIL(bench, fake->request_count == 2 * SESSION_WINDOW);
-    assert_int_equal(1, fake->request[SESSION_WINDOW].sequence);
-    fake_answer(fake, fake->request[SESSION_WINDOW].call, ERR_EXISTS);
+    RUN_UNTIL(bench, fake->request_count == WRITES_IN_FLIGHT_MAX + 1);
+    assert_int_equal(WIRE__OP__BODY_CANCEL, last_request(fake)->op);
+    assert_int_equal(1, last_request(fake)->cancel_sequence);
+    fake_answer(fake, last_request(fake)->call, ERR_CANCELED);
     RUN_UNTIL(bench, bench->call[0].done);
-    assert_int_equal(ERR_EXISTS, bench->call[0].err);
+    assert_int_equal(ERR_CANCELED, bench->call[0].err);
+    bench_free(bench);
+}
+
+static void
+write_that_was_said_to_have_failed_is_taken_back_when_its_answer_comes_late(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_new(1);
+    struct fake_replica *fake = &bench->fake[0];
+    struct client_timers timers = bench_timers;
+    timers.cancel_ms = 30;
+    bench_client(bench, true, &timers);
+    RUN_UNTIL(bench, bench->states[CLIENT_READY] == 1);
+    fake->answering = false;
+    struct bench_call *write = bench_write(bench, 60);
+    RUN_UNTIL(bench, fake->request_count == 1);
+    uint64_t call = fake->request[0].call;
+    fake->leader = 0;
+    fake_pong(fake);
+    RUN_UNTIL(bench, bench->client->leader == 0);
+    RUN_UNTIL(bench, write->done);
+    assert_int_equal(ERR_TIMEOUT, write->err);
+    assert_int_equal(1, fake->request_count); /* Without a leader no cancel can be sent. */
+    fake_answer(fake, call, ERR_OK);
+    fake->leader = 1;
+    fake_pong(fake);
+    RUN_UNTIL(bench, fake->request_count == 2);
+    assert_int_equal(WIRE__OP__BODY_CANCEL, fake->request[1].op);
+    assert_int_equal(1, fake->request[1].cancel_sequence);
+    assert_int_equal(1, fake->request[1].answered_below);
+    fake_answer(fake, fake->request[1].call, ERR_CANCELED);
+    fake->answering = true;
     struct bench_call *next = bench_write(bench, 0);
-    RUN_UNTIL(bench, fake->request_count == 2 * SESSION_WINDOW + 1);
-    assert_int_equal(WIRE__OP__BODY_WRITE, last_request(fake)->op);
-    assert_int_equal(0, next->done);
+    RUN_UNTIL(bench, next->done);
+    assert_int_equal(3, last_request(fake)->sequence);
+    assert_int_equal(1, write->done);
     bench_free(bench);
 }
 
@@ -406,7 +437,9 @@ int main(void)
         cmocka_unit_test(sent_write_is_given_up_by_a_cancel_with_a_new_number),
         cmocka_unit_test(given_up_write_that_was_applied_ends_with_its_own_answer),
         cmocka_unit_test(cancel_without_an_answer_is_a_timeout_and_is_delivered_later),
-        cmocka_unit_test(cancel_that_finds_the_window_full_waits_and_is_dropped_by_the_answer),
+        cmocka_unit_test(cancel_goes_out_although_no_write_may),
+        cmocka_unit_test(
+            write_that_was_said_to_have_failed_is_taken_back_when_its_answer_comes_late),
         cmocka_unit_test(canceled_call_ends_as_far_as_it_had_come),
         cmocka_unit_test(resent_read_carries_the_newest_zxid),
         cmocka_unit_test(client_without_a_session_reads_and_may_not_write),

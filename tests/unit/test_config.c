@@ -215,7 +215,7 @@ static void members_are_sorted_voters_of_no_incarnation(void **state)
     expect_good(fixture, HEAD "key_file = $\n[members]\n3 = c.example\n1 = [fd00::1]:1\n"
                               "2 = b.example:2\n");
     assert_int_equal(members->count, 3);
-    for (size_t i = 0; i < members->count; i++) {
+    for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
         assert_int_equal(members->member[i].id, i + 1);
         assert_int_equal(members->member[i].incarnation, 0);
         assert_true(members->member[i].voter);
@@ -238,7 +238,7 @@ static void the_example_is_good_but_for_its_key(void **state)
 {
     struct fixture *fixture = *state;
     static const char key_line[] = "\nkey_file = /etc/quorumfs/peer.key";
-    char text[TEXT_BYTES * 2] = "";
+    char text[TEXT_BYTES] = "";
     char good[TEXT_BYTES * 2];
     FILE *file = fopen(EXAMPLE_FILE, "re");
     char *key = NULL;
@@ -416,6 +416,8 @@ static void a_bad_member_is_refused(void **state)
         {"[members]\n0 = a\n", 2, "0 = a: a member's key is its id, a number from 1 to 65535"},
         {"[members]\n1 = a:b\n", 2, "1 = a:b: must be HOST, HOST:PORT or [IPV6]:PORT"},
         {"[members]\n1 =\n", 2, "1 = : must be HOST, HOST:PORT or [IPV6]:PORT"},
+        {"[members]\n1 = unix\n", 2, "1 = unix: must be HOST, HOST:PORT or [IPV6]:PORT"},
+        {"[members]\n1 = unix:/s\n", 2, "1 = unix:/s: must be HOST, HOST:PORT or [IPV6]:PORT"},
         {"[members]\n1 = a\n2 = b\n1 = c\n", 4, "1 = c: this member stands there twice"},
         {"[members]\n1=a\n2=a\n3=a\n4=a\n5=a\n6=a\n7=a\n8=a\n9=a\n10=a\n11=a\n12=a\n13=a\n14=a\n"
          "15=a\n16=a\n17=a\n",

@@ -37,10 +37,11 @@ static void begin(struct pair *pair, const char *key_dialer, const char *key_acc
     memset(pair, 0, sizeof(*pair));
     pair->self_dialer = self_of(&one, key_dialer);
     pair->self_acceptor = self_of(&two, key_acceptor);
-    assert_int_equal(handshake_begin(&pair->dialer, &pair->self_dialer, true, true, &pair->to_acceptor),
-                     ERR_OK);
     assert_int_equal(
-        handshake_begin(&pair->acceptor, &pair->self_acceptor, false, false, &pair->to_dialer), ERR_OK);
+        handshake_begin(&pair->dialer, &pair->self_dialer, true, true, &pair->to_acceptor), ERR_OK);
+    assert_int_equal(
+        handshake_begin(&pair->acceptor, &pair->self_acceptor, false, false, &pair->to_dialer),
+        ERR_OK);
 }
 
 static void pair_done(struct pair *pair)

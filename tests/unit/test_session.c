@@ -99,6 +99,40 @@ static void a_confirmed_batch_confirms_only_the_pings_it_held(void **state)
     sessions_free(sessions);
 }
 
+static void a_batch_confirms_no_ping_of_an_earlier_attachment(void **state)
+{
+    (void)state;
+    struct sessions *sessions = sessions_new();
+    int client = 0; /* any address: the table only compares it with NULL */
+    uint64_t ids[4];
+    uint64_t batch = 0;
+    assert_int_equal(sessions_set(sessions, 1, 1, 1000, 0), ERR_OK);
+    struct session *session = sessions_find(sessions, 1);
+    session->client = (struct client *)(void *)&client;
+    session->attachment = 1;
+    session->ping = 7;
+    session_touch(sessions, session);
+    assert_int_equal(sessions_take_batch(sessions, ids, 4, &batch), 1);
+    session->attachment = 2; /* Another connection: its pings begin at 1. */
+    session->ping = 1;
+    assert_int_equal(confirmed(sessions, batch), 0);
+    sessions_free(sessions);
+}
+
+static void a_session_whose_close_was_proposed_is_not_extended(void **state)
+{
+    (void)state;
+    struct sessions *sessions = sessions_new();
+    assert_int_equal(sessions_set(sessions, 1, 1, 1000, 0), ERR_OK);
+    assert_true(sessions_extend(sessions, 1, 100));
+    assert_int_equal(expired(sessions, 1100), 1);
+    assert_false(sessions_extend(sessions, 1, 1100));
+    assert_false(sessions_extend(sessions, 2, 1100));                   /* Unknown. */
+    assert_int_equal(sessions_set(sessions, 1, 2, 1000, 1200), ERR_OK); /* Attached anew. */
+    assert_true(sessions_extend(sessions, 1, 1300));
+    sessions_free(sessions);
+}
+
 static void a_batch_takes_no_more_than_asked_and_leaves_the_rest_touched(void **state)
 {
     (void)state;
@@ -124,6 +158,8 @@ int main(void)
         cmocka_unit_test(a_new_leader_gives_every_session_its_full_timeout),
         cmocka_unit_test(after_a_stall_of_the_leader_all_deadlines_move_by_the_gap),
         cmocka_unit_test(a_confirmed_batch_confirms_only_the_pings_it_held),
+        cmocka_unit_test(a_batch_confirms_no_ping_of_an_earlier_attachment),
+        cmocka_unit_test(a_session_whose_close_was_proposed_is_not_extended),
         cmocka_unit_test(a_batch_takes_no_more_than_asked_and_leaves_the_rest_touched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,8 +85,8 @@ static void at_the_limit_the_oldest_promise_is_revoked(void **state)
     }
     grant_ok(watches, &a, 0); /* Renewed: now 1 is the oldest. */
     uint64_t revoked = 0;
-    assert_int_equal(
-        watch_grant(watches, &a, PROMISES_PER_SESSION_MAX, ++a.last_grant, &revoked), ERR_OK);
+    assert_int_equal(watch_grant(watches, &a, PROMISES_PER_SESSION_MAX, ++a.last_grant, &revoked),
+                     ERR_OK);
     assert_int_equal(revoked, 1);
     assert_int_equal(watches_count(watches), PROMISES_PER_SESSION_MAX);
     watch_drop(watches, &a);
