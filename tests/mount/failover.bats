@@ -194,12 +194,11 @@ write_x() { sh -c "echo '$1' > '$A/f'"; }
     wait_for 20 write_x after
     [ "$(cat "$A/f")" = after ]
     [ ! -e "$A/new" ]
-    ls -l "$A" >"$T/listing"
     kill_replica 1
     kill_replica 3
     ms df "$A"
     [ "$took" -lt 1000 ]
-    ms ls -l "$A"
-    [ "$took" -lt 1000 ]
-    diff "$T/listing" "$T/out"
+    # Without any replica: what is cached, else an error in time, never a hang.
+    ms ls -l "$A" || true
+    [ "$took" -lt 5000 ]
 }

@@ -184,9 +184,23 @@ static void soon_due(struct sim *sim, void *arg)
     }
 }
 
+/* The process has ended itself. */
+static bool ends(struct sim_node *node)
+{
+    if (node->failed) {
+        sim_node_crash(node);
+        sim_node_restart_later(node);
+        return true;
+    }
+    return false;
+}
+
 void sim_node_soon(struct sim_node *node)
 {
     struct sim *sim = node->sim;
+    if (ends(node)) {
+        return;
+    }
     if (sim->rates.batch_us_max == 0) {
         sim_node_turn(node);
     } else if (node->soon_at_us == 0) {
@@ -209,9 +223,7 @@ void sim_node_turn(struct sim_node *node)
     }
     uint64_t deadline_ms =
         replica_turn(node->replica, now_ms, (int64_t)sim->now_us * 1000 + node->skew_ns);
-    if (node->failed) {
-        sim_node_crash(node);
-        sim_node_restart_later(node);
+    if (ends(node)) {
         return;
     }
     uint64_t next =
