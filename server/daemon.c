@@ -428,11 +428,9 @@ static enum err open_store(struct daemon *daemon, struct buffer *error)
 
 static enum err open_data(struct daemon *daemon, struct buffer *error)
 {
-    enum err err = identity_lock(daemon->config->data, &daemon->lock_fd, error);
+    enum err err = identity_open(daemon->config->data, daemon->config->id, random_u64(),
+                                 &daemon->identity, error);
 
-    err = err == ERR_OK ? identity_open(daemon->config->data, daemon->config->id, random_u64(),
-                                        &daemon->identity, error)
-                        : err;
     err = err == ERR_OK ? open_log(daemon, error) : err;
     return err == ERR_OK ? open_store(daemon, error) : err;
 }
@@ -505,6 +503,8 @@ static enum err open_all(struct daemon *daemon, struct buffer *error)
 {
     enum err err = open_loop(daemon);
 
+    /* The lock before the sockets, which may lie in the folder; threads only when all else is sure. */
+    err = err == ERR_OK ? identity_lock(daemon->config->data, &daemon->lock_fd, error) : err;
     err = err == ERR_OK ? open_listeners(daemon, error) : err;
     err = err == ERR_OK ? open_data(daemon, error) : err;
     err = err == ERR_OK ? open_replica(daemon) : err;

@@ -567,6 +567,7 @@ static struct file *file_twin(const struct sim_disk *copy, const struct sim_disk
     struct file *twin = copy->files;
 
     for (const struct file *at = disk->files; at != file; at = at->next) {
+        CHECK(at != NULL && twin != NULL);
         twin = twin->next;
     }
     return twin;

@@ -368,12 +368,14 @@ static void draw_churn(struct sim *sim)
 {
     struct sim_rates *rates = &sim->rates;
     sim->node_count = sim_chance(sim, 500000) ? 3 : 5;
-    rates->loss_ppm = (uint32_t)sim_random(sim, 300000);
+    rates->loss_ppm = (uint32_t)sim_random(sim, 500000);
     rates->split_ppm = 800000;
-    rates->sync_us_max = 1000 + sim_random(sim, 30000);
+    rates->delay_us_max = 5000 + sim_random(sim, 10000);
+    rates->sync_us_max = 100 + sim_random(sim, 3000);
     rates->depose_ppm = 500000 + (uint32_t)sim_random(sim, 450000);
-    rates->restart_us_max = 20000 + sim_random(sim, 600000);
+    rates->restart_us_max = 5000 + sim_random(sim, 300000);
     rates->crash_every_us = draw(sim, 500000, 300000, 1000000);
+    rates->cut_every_us = draw(sim, 700000, 50000, 500000);
     rates->wipe_at_us = 0;
 }
 
