@@ -559,24 +559,22 @@ static void run(struct daemon *daemon)
 
 int daemon_run(const struct config *config)
 {
-    struct daemon *daemon = calloc(1, sizeof(*daemon));
+    /* One a process. On failure its threads and files are left to the end of the process, as nothing
+     * is half written. */
+    static struct daemon daemon = {.lock_fd = -1};
     struct buffer error = {0};
-    enum err err = ERR_MEMORY;
+    enum err err = ERR_OK;
 
     raise_limits();
-    if (daemon != NULL) {
-        daemon->config = config;
-        daemon->lock_fd = -1;
-        err = open_all(daemon, &error);
-    }
+    daemon.config = config;
+    err = open_all(&daemon, &error);
     if (err != ERR_OK) {
         (void)fprintf(stderr, "quorumd: %s\n",
                       error.data != NULL ? (const char *)error.data : err_text(err));
-        /* The threads and files are left to the end of the process: nothing is half written. */
+        buffer_done(&error);
         return err == ERR_CONFIG ? 2 : 1;
     }
-    run(daemon);
-    close_all(daemon);
-    free(daemon);
+    run(&daemon);
+    close_all(&daemon);
     return 0;
 }

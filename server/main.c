@@ -86,6 +86,7 @@ int main(int argc, char **argv)
     if (arguments.config != NULL && config_read(arguments.config, &config, &error) != ERR_OK) {
         (void)fprintf(stderr, "quorumd: %s\n",
                       error.data != NULL ? (const char *)error.data : "out of memory");
+        buffer_done(&error);
         return EXIT_USAGE;
     }
     if (arguments.check) {
