@@ -16,6 +16,7 @@ ensemble_setup()
     T=$(mktemp -d "${TMPDIR:-/tmp}/quorumfs-test.XXXXXX")
     PIDS=()   # pid of replica i at i
     MOUNTS=() # names of mounts
+    OTHERS=() # pids of what in_background started
     declare -gA MOUNT_PIDS=()
     COUNT=0
     # What a failed test should show.
@@ -30,6 +31,9 @@ ensemble_teardown()
     fi
     for name in "${MOUNTS[@]}"; do
         umount "$T/$name" 2>/dev/null || umount -l "$T/$name" 2>/dev/null || true
+    done
+    for i in "${OTHERS[@]}"; do
+        end_process "$i"
     done
     for name in "${!MOUNT_PIDS[@]}"; do
         end_process "${MOUNT_PIDS[$name]}"
@@ -53,6 +57,13 @@ end_process()
     done
     kill -9 "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || true
+}
+
+# in_background COMMAND...: its number is in $! and it ends with the test.
+in_background()
+{
+    "$@" </dev/null 3>&- 8>&- &
+    OTHERS+=($!)
 }
 
 # Free ports, as many as asked for: the kernel names them.
@@ -108,8 +119,9 @@ write_configs()
 start_replica()
 {
     local i=$1
-    # 3 is the descriptor that bats waits for.
-    "$QUORUMFS_BIN/quorumd" --config "$T/$i/conf" >>"$T/$i/log" 2>&1 </dev/null 3>&- 8>&- &
+    # 3 is the descriptor that bats waits for. PREFIX: a function that says what runs the daemon.
+    # shellcheck disable=SC2046
+    $(${PREFIX:-true} "$i") "$QUORUMFS_BIN/quorumd" --config "$T/$i/conf" >>"$T/$i/log" 2>&1 </dev/null 3>&- 8>&- &
     PIDS[i]=$!
 }
 
@@ -210,6 +222,20 @@ print(json.load(sys.stdin)["applied_index"])'
 caught_up()
 {
     [ "$(applied "$1")" -ge "$(applied "$2")" ]
+}
+
+# flip_bit FILE: in the middle of what is written, behind which there are zeros.
+flip_bit()
+{
+    python3 - "$1" <<'PYTHON'
+import sys
+with open(sys.argv[1], 'r+b') as f:
+    at = len(f.read().rstrip(b'\0')) // 2
+    f.seek(at)
+    byte = f.read(1)[0]
+    f.seek(at)
+    f.write(bytes([byte ^ 1]))
+PYTHON
 }
 
 # ---- mounts ----

@@ -1,0 +1,96 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Replicas in network namespaces of their own, for partitions: `load ../lib/netns` behind
+# ../lib/ensemble. Replica I has 10.77.0.I, all hang on a bridge in one more namespace; nothing of it
+# touches the network of the host. Clients come by the unix sockets, as files are shared.
+#
+#   start_netns_ensemble 3;  part_from 1 2;  lose_from 1 2 20;  heal
+
+netns_setup()
+{
+    NETNS=quorumfs-$$-$RANDOM
+    NETNS_COUNT=$1
+    local i
+    ip netns add "$NETNS"
+    ip -n "$NETNS" link add bridge type bridge
+    ip -n "$NETNS" link set bridge up
+    for ((i = 1; i <= $1; i++)); do
+        ip netns add "$NETNS-$i"
+        ip -n "$NETNS-$i" link set lo up
+        ip -n "$NETNS" link add "port$i" type veth peer name eth0 netns "$NETNS-$i"
+        ip -n "$NETNS" link set "port$i" master bridge up
+        ip -n "$NETNS-$i" addr add "10.77.0.$i/24" dev eth0
+        ip -n "$NETNS-$i" link set eth0 up
+        ip netns exec "$NETNS-$i" nft add table inet faults
+        ip netns exec "$NETNS-$i" nft add chain inet faults input \
+            '{ type filter hook input priority 0; }'
+    done
+}
+
+netns_teardown()
+{
+    local i
+    for ((i = 1; i <= ${NETNS_COUNT:-0}; i++)); do
+        ip netns del "$NETNS-$i" 2>/dev/null || true
+    done
+    [ -z "${NETNS:-}" ] || ip netns del "$NETNS" 2>/dev/null || true
+}
+
+# What start_replica puts before the daemon.
+in_netns()
+{
+    echo "ip netns exec $NETNS-$1"
+}
+
+start_netns_ensemble()
+{
+    local i
+    netns_setup "$1"
+    write_configs "$1"
+    for ((i = 1; i <= $1; i++)); do
+        sed -i "/^listen/s/.*/listen = none/; s/^\([0-9]*\) = .*/\1 = 10.77.0.\1:2888/" "$T/$i/conf"
+        sed -i "s|^socket.*|socket = $T/$i/sock|" "$T/$i/conf"
+    done
+    # shellcheck disable=SC2034 # start_replica uses it
+    PREFIX=in_netns
+    for ((i = 1; i <= $1; i++)); do
+        start_replica "$i"
+    done
+    for ((i = 1; i <= $1; i++)); do
+        wait_for 20 serves "$i"
+    done
+}
+
+# part_from I J: replica I hears nothing from J. One way only.
+part_from()
+{
+    ip netns exec "$NETNS-$1" nft add rule inet faults input ip saddr "10.77.0.$2" drop
+}
+
+# isolate I: nothing passes between I and the others.
+isolate()
+{
+    local j
+    for ((j = 1; j <= NETNS_COUNT; j++)); do
+        if [ "$j" -ne "$1" ]; then
+            part_from "$1" "$j"
+            part_from "$j" "$1"
+        fi
+    done
+}
+
+# lose_from I J PERCENT: so many of the packets from J do not reach I.
+lose_from()
+{
+    ip netns exec "$NETNS-$1" nft add rule inet faults input ip saddr "10.77.0.$2" \
+        numgen random mod 100 '<' "$3" drop
+}
+
+heal()
+{
+    local i
+    for ((i = 1; i <= NETNS_COUNT; i++)); do
+        ip netns exec "$NETNS-$i" nft flush chain inet faults input
+    done
+}
