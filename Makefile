@@ -69,7 +69,9 @@ SOURCES_server := $(filter-out server/main.c,$(call in_rooms,server server/raft 
 SOURCES_fsclient := $(call in_rooms,fs/client)
 SOURCES_mount := $(filter-out fs/mount/main.c,$(call in_rooms,fs/mount))
 SOURCES_ctl := $(filter-out fs/ctl/main.c,$(call in_rooms,fs/ctl))
-SOURCES_testlib := $(call in_rooms,tests/lib)
+# The stand-ins take the place of functions of the programs: only for the tests that want them.
+SOURCES_standin := tests/lib/mount_fixture.c
+SOURCES_testlib := $(filter-out $(SOURCES_standin),$(call in_rooms,tests/lib))
 SOURCES_sim := $(filter-out tests/sim/test_% tests/sim/sim_main.c,\
 	$(call in_rooms,tests/sim tests/model))
 # One program each.
@@ -287,6 +289,7 @@ $(BUILD)/tests/sim/sim: $(BUILD)/obj/tests/sim/sim_main.o $(LIB_sim) $(LIBS_all)
 	$(call link,$(LIBS_test))
 
 $(SIMTESTS): $(LIB_sim)
+$(filter $(BUILD)/tests/unit/test_mount_%,$(TESTS)): $(call objects,$(SOURCES_standin))
 $(TESTS) $(SIMTESTS) $(TOOLS): $(BUILD)/%: $(BUILD)/obj/%.o $(LIBS_all)
 	$(call link,$(LIBS_test),$(more_flags))
 

@@ -142,6 +142,7 @@ static enum err fetch_take(struct fetch *fetch, const Wire__Answer *answer)
 static void fetch_done(void *arg, enum err err, const Wire__Answer *answer)
 {
     struct fetch *fetch = arg;
+    mount_note_outage(fetch->mount, err);
     if (err == ERR_OK) {
         err = fetch_take(fetch, answer);
     }

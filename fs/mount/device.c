@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * /dev/fuse, non-blocking, polled by the loop. Hands requests to libfuse, which calls the ops.
+ * The FUSE device, non-blocking, polled by the loop. Hands requests to libfuse, which calls the ops.
  *
  * libfuse 3.14 is older than some of what we need of the kernel. Its custom I/O lets us see each
  * message: we add flags to the answer of INIT, read flags of requests that libfuse does not hand
- * on, and write one notification of our own (FILESYSTEM.md, "Reading" and "Cache and coherence").
+ * on, and write one notification of our own (ARCHITECTURE.md, "Decisions").
  */
 #include "fs/mount/device.h"
 

@@ -76,6 +76,7 @@ static struct inode *inode_new(struct mount *mount, const Wire__Attr *attr)
 static void inode_free(struct mount *mount, struct inode *inode)
 {
     CHECK(inode->handles == NULL && inode->fetch == NULL && inode->publish == NULL);
+    listing_of_child_drop(mount, inode);
     if (inode->promised && mount->client != NULL) {
         client_forget(mount->client, inode->ino, mount->grant_seen);
     }
@@ -168,6 +169,9 @@ void inode_forget(struct mount *mount, uint64_t nodeid, uint64_t count)
     }
     CHECK_OP(inode->nlookup[face], >=, count);
     inode->nlookup[face] -= count;
+    if (inode->nlookup[face] == 0) {
+        order_forgotten(mount, nodeid);
+    }
     free_if_unused(mount, inode);
 }
 

@@ -4,9 +4,15 @@
  * order.c waits for them.
  *
  * A queue is a hash table, which uthash keeps in the order of arrival: what already waits needs no
- * second item. Invariant 1: an item is in the table exactly while it waits; the one being worked on
- * is not, so that a newer change of the same thing makes a new item.
- * Invariant 2: `done` grows by one for each item taken out and finished, in the order of `given`.
+ * second item. Invariant 1: an item is in the table exactly while it waits for its first attempt;
+ * the one being worked on is not, so that a newer change of the same thing makes a new item.
+ * Invariant 2: items are numbered in the order in which they were given; numbers in the table
+ * ascend.
+ *
+ * The kernel knows an inode only when the program that asked for it has woken up and taken our
+ * answer. Until then it answers an invalidation with ENOENT and afterwards believes in attributes
+ * that are old: so what is not found is tried again for a while. Answers wait only for the first of
+ * these attempts: there may be no such program any more.
  */
 #include "fs/mount/inval.h"
 
@@ -16,14 +22,25 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include <utlist.h>
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/limits.h"
 #include "common/logging.h"
 #include "common/table.h"
 
 /* Names that wait; above, the whole cache of names is declared old at once. */
 #define NAMES_WAITING_MAX 4096u
+
+/* Attempts for an inode that the kernel does not know: the n-th comes 2^n ms behind the one before.
+ * All of them last 4 s, those that answers wait for 127 ms. */
+#define TRIES_MAX  12u
+#define TRIES_HELD 7u
+
+#define NO_NUMBER UINT64_MAX
 
 /* The key is nodeid and name, without gaps. */
 struct item_key {
@@ -33,6 +50,11 @@ struct item_key {
 
 struct item {
     UT_hash_handle hh;
+    struct item *prev; /* in queue->again */
+    struct item *next;
+    uint64_t number; /* NO_NUMBER: nobody waits for it any more */
+    unsigned tries;
+    uint64_t due_ms; /* of the next attempt */
     bool attr_only;
     size_t name_len; /* 0: an inode */
     struct item_key key;
@@ -44,8 +66,9 @@ struct queue {
     pthread_mutex_t mutex;
     pthread_cond_t arrived;
     struct item *items; /* guarded by mutex, as all below */
+    struct item *again; /* not found by the kernel */
     uint64_t given;
-    uint64_t done;
+    uint64_t working; /* number of the item that is worked on; NO_NUMBER: none */
     bool stop;
 };
 
@@ -60,23 +83,80 @@ struct inval {
     void *closed_arg;
 };
 
-/* The next item, out of the table; NULL: stop. */
+/* The item in `again` that is due first, or NULL. */
+static struct item *again_first(const struct queue *queue)
+{
+    struct item *first = queue->again;
+    struct item *item = NULL;
+    DL_FOREACH(queue->again, item)
+    {
+        if (item->due_ms < first->due_ms) {
+            first = item;
+        }
+    }
+    return first;
+}
+
+/* Until something arrives or is due. */
+static void queue_wait(struct queue *queue)
+{
+    const struct item *first = again_first(queue);
+    if (first == NULL) {
+        CHECK(pthread_cond_wait(&queue->arrived, &queue->mutex) == 0);
+        return;
+    }
+    const struct timespec until = {.tv_sec = (time_t)(first->due_ms / 1000),
+                                   .tv_nsec = (long)(first->due_ms % 1000) * 1000000};
+    int result = pthread_cond_clockwait(&queue->arrived, &queue->mutex, CLOCK_MONOTONIC, &until);
+    CHECK(result == 0 || result == ETIMEDOUT);
+}
+
+/* An item that may be worked on now, out of its list; NULL: none. */
+static struct item *queue_next(struct queue *queue)
+{
+    struct item *item = again_first(queue);
+    if (item != NULL && item->due_ms <= clock_monotonic_ms()) {
+        DL_DELETE(queue->again, item);
+        return item;
+    }
+    item = queue->items;
+    if (item != NULL) {
+        HASH_DEL(queue->items, item);
+    }
+    return item;
+}
+
+/* Waits for the next item; NULL: stop. */
 static struct item *queue_take(struct queue *queue)
 {
     struct item *item = NULL;
     CHECK(pthread_mutex_lock(&queue->mutex) == 0);
-    while (queue->items == NULL && !queue->stop) {
-        CHECK(pthread_cond_wait(&queue->arrived, &queue->mutex) == 0);
+    while (!queue->stop && (item = queue_next(queue)) == NULL) {
+        queue_wait(queue);
     }
-    if (!queue->stop) {
-        item = queue->items;
-        HASH_DEL(queue->items, item);
-    }
+    queue->working = item != NULL ? item->number : NO_NUMBER;
     CHECK(pthread_mutex_unlock(&queue->mutex) == 0);
     return item;
 }
 
-static void notify(struct fuse_session *session, const struct item *item)
+/* Behind the work on an item: frees it, or keeps it for another attempt. */
+static void queue_finish(struct queue *queue, struct item *item, bool found)
+{
+    CHECK(pthread_mutex_lock(&queue->mutex) == 0);
+    queue->working = NO_NUMBER;
+    if (found || item->tries == TRIES_MAX) {
+        free(item);
+    } else {
+        item->due_ms = clock_monotonic_ms() + (1u << item->tries);
+        item->tries++;
+        item->number = item->tries > TRIES_HELD ? NO_NUMBER : item->number;
+        DL_APPEND(queue->again, item);
+    }
+    CHECK(pthread_mutex_unlock(&queue->mutex) == 0);
+}
+
+/* False: the kernel does not know this inode, or not yet. */
+static bool notify(struct fuse_session *session, const struct item *item)
 {
     int result = 0;
     if (item->name_len > 0) {
@@ -86,13 +166,18 @@ static void notify(struct fuse_session *session, const struct item *item)
         /* Offset -1: the attributes only; 0 with length 0: all pages too. */
         result = fuse_lowlevel_notify_inval_inode(session, item->key.nodeid,
                                                   item->attr_only ? -1 : 0, 0);
+        if (result == -ENOENT) {
+            return false;
+        }
     }
-    /* ENOENT: the kernel does not hold it. ENODEV, EBADF: the mount is going. */
+    /* ENOENT: who looks the name up holds the directory, and has been waited for. ENODEV, EBADF:
+     * the mount is going. */
     if (result != 0 && result != -ENOENT && result != -ENODEV && result != -EBADF &&
         result != -ENOTCONN) {
         log_warn("inval", "notify_failed", "nodeid=%llu error=%d",
                  (unsigned long long)item->key.nodeid, -result);
     }
+    return true;
 }
 
 static void *queue_run(void *arg)
@@ -100,11 +185,7 @@ static void *queue_run(void *arg)
     struct queue *queue = arg;
     struct item *item = NULL;
     while ((item = queue_take(queue)) != NULL) {
-        notify(queue->inval->session, item);
-        free(item);
-        CHECK(pthread_mutex_lock(&queue->mutex) == 0);
-        queue->done++;
-        CHECK(pthread_mutex_unlock(&queue->mutex) == 0);
+        queue_finish(queue, item, notify(queue->inval->session, item));
         CHECK(uv_async_send(&queue->inval->async) == 0);
     }
     return NULL;
@@ -118,13 +199,18 @@ static void queue_clear(struct queue *queue)
     {
         HASH_DEL(queue->items, item);
         free(item);
-        queue->done++;
+    }
+    DL_FOREACH_SAFE(queue->again, item, next)
+    {
+        DL_DELETE(queue->again, item);
+        free(item);
     }
 }
 
 static void queue_open(struct queue *queue, struct inval *inval)
 {
     queue->inval = inval;
+    queue->working = NO_NUMBER;
     CHECK(pthread_mutex_init(&queue->mutex, NULL) == 0);
     CHECK(pthread_cond_init(&queue->arrived, NULL) == 0);
     CHECK(pthread_create(&queue->thread, NULL, queue_run, queue) == 0);
@@ -164,7 +250,7 @@ static enum err queue_put(struct queue *queue, const struct item *like, size_t c
         goto out;
     }
     *item = *like;
-    memset(&item->hh, 0, sizeof item->hh);
+    item->number = queue->given + 1;
     HASH_ADD_KEYPTR(hh, queue->items, &item->key, key_len, item);
     if (item->hh.tbl == NULL) {
         free(item);
@@ -178,12 +264,24 @@ out:
     return err;
 }
 
+/* All items up to this number have taken effect. */
 static uint64_t queue_done(struct queue *queue)
 {
+    const struct item *item = NULL;
     CHECK(pthread_mutex_lock(&queue->mutex) == 0);
-    uint64_t done = queue->done;
+    uint64_t first = queue->given + 1;
+    if (queue->items != NULL) {
+        first = queue->items->number;
+    }
+    if (queue->working < first) {
+        first = queue->working;
+    }
+    DL_FOREACH(queue->again, item)
+    {
+        first = item->number < first ? item->number : first;
+    }
     CHECK(pthread_mutex_unlock(&queue->mutex) == 0);
-    return done;
+    return first - 1;
 }
 
 static void on_async(uv_async_t *async)
@@ -240,6 +338,22 @@ enum err inval_name(struct inval *inval, uint64_t parent_nodeid, const void *nam
     CHECK(len > 0 && len <= NAME_BYTES_MAX);
     memcpy(like.key.name, name, len);
     return queue_put(&inval->names, &like, NAMES_WAITING_MAX);
+}
+
+void inval_inode_forget(struct inval *inval, uint64_t nodeid)
+{
+    struct queue *queue = &inval->inodes;
+    struct item *item = NULL;
+    struct item *next = NULL;
+    CHECK(pthread_mutex_lock(&queue->mutex) == 0);
+    DL_FOREACH_SAFE(queue->again, item, next)
+    {
+        if (item->key.nodeid == nodeid) {
+            DL_DELETE(queue->again, item);
+            free(item);
+        }
+    }
+    CHECK(pthread_mutex_unlock(&queue->mutex) == 0);
 }
 
 uint64_t inval_inodes_given(const struct inval *inval)

@@ -31,6 +31,9 @@ void inval_close(struct inval *inval, void (*closed)(void *arg), void *arg);
 /* Data and attributes, or attributes only, of one nodeid. ERR_MEMORY. */
 enum err inval_inode(struct inval *inval, uint64_t nodeid, bool attr_only);
 
+/* The kernel does not hold this nodeid any more: it is looked for no longer. */
+void inval_inode_forget(struct inval *inval, uint64_t nodeid);
+
 /* A name in a directory. ERR_LIMIT: too many wait; ERR_MEMORY. */
 enum err inval_name(struct inval *inval, uint64_t parent_nodeid, const void *name, size_t len);
 

@@ -87,6 +87,18 @@ void listing_drop(struct mount *mount, struct inode *inode)
     listing_free(listing);
 }
 
+void listing_of_child_drop(struct mount *mount, const struct inode *child)
+{
+    struct inode *parent = inode_find(mount, child->attr.parent);
+    const struct listing *listing = parent != NULL ? parent->listing : NULL;
+    for (size_t i = 0; listing != NULL && i < listing->count; i++) {
+        if (listing->entries[i].attr.ino == child->ino) {
+            listing_drop(mount, parent);
+            return;
+        }
+    }
+}
+
 bool listing_find(const struct listing *listing, uint64_t cookie, size_t *out_index)
 {
     if (cookie == listing->from) {

@@ -38,6 +38,9 @@ enum err listing_keep(struct mount *mount, struct inode *inode, uint64_t from,
                       const Wire__Answer *answer);
 void listing_drop(struct mount *mount, struct inode *inode);
 
+/* The promise on this node is given back: a page that shows it is dropped. */
+void listing_of_child_drop(struct mount *mount, const struct inode *child);
+
 /* Where the entries behind `cookie` begin in the kept page: an index, at `count` only with `end`.
  * False: not in this page. */
 bool listing_find(const struct listing *listing, uint64_t cookie, size_t *out_index);

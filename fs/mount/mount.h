@@ -12,6 +12,7 @@
 
 #include <uv.h>
 
+#include "common/err.h"
 #include "fs/client/client.h"
 #include "fs/mount/mount_options.h"
 
@@ -65,6 +66,7 @@ struct mount {
 
     bool names_promised; /* the kernel knows FUSE_NOTIFY_INC_EPOCH, names may be cached */
     bool no_leader;      /* a write has failed for want of a leader; until one is seen */
+    bool no_replica;     /* a call has timed out for want of a replica; until there is one */
     void (*serving)(struct mount *mount); /* the kernel has said hello: programs may come */
     void (*ended)(struct mount *mount);   /* the kernel has let go of the mount */
 };
@@ -86,5 +88,12 @@ uint64_t mount_file_bytes_max(const struct mount *mount);
 
 /* No leader is known and a write has already failed for it: what changes the tree fails at once. */
 bool mount_is_without_leader(struct mount *mount);
+
+/* No replica answers and a call has already waited for one in vain: reads that are not cached fail
+ * at once. */
+bool mount_is_without_replica(struct mount *mount);
+
+/* To be told of the outcome of each call: both states above begin with it. */
+void mount_note_outage(struct mount *mount, enum err err);
 
 #endif

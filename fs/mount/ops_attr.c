@@ -56,7 +56,9 @@ void ops_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
         (void)fuse_reply_err(req, ESTALE);
         return;
     }
-    if (inode->promised || inode->gone) {
+    /* The root from memory in any case: `df` must not wait. */
+    bool root_in_outage = inode->ino == mount->root_ino && mount->events_missing;
+    if (inode->promised || inode->gone || root_in_outage) {
         struct stat stat;
         inode_stat(mount, inode, face, &stat);
         (void)fuse_reply_attr(req, &stat, inode_attr_timeout(mount, inode));
@@ -116,6 +118,7 @@ static void setattr_size(struct task *task)
         attr_reply(task);
         return;
     }
+    task->uninterruptible = true; /* EINTR would say that nothing has happened. */
     task_publish(task, setattr_published);
 }
 

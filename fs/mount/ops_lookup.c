@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/check.h"
 #include "fs/mount/changes.h"
 #include "fs/mount/listing.h"
 #include "fs/mount/order.h"
@@ -115,20 +116,30 @@ struct fill {
     bool full;
 };
 
+/* Notes if an entry of this name does not fit any more. */
+static bool fill_has_room(struct fill *fill, const char *name)
+{
+    struct task *task = fill->task;
+    size_t need = task->plus ? fuse_add_direntry_plus(task->req, NULL, 0, name, NULL, 0)
+                             : fuse_add_direntry(task->req, NULL, 0, name, NULL, 0);
+    fill->full = fill->full || need > task->size - fill->len;
+    return !fill->full;
+}
+
 static void fill_add(struct fill *fill, const char *name, const struct fuse_entry_param *entry,
                      uint64_t cookie)
 {
     struct task *task = fill->task;
+    if (!fill_has_room(fill, name)) {
+        return;
+    }
     size_t room = task->size - fill->len;
     size_t need = task->plus ? fuse_add_direntry_plus(task->req, fill->bytes + fill->len, room,
                                                       name, entry, (off_t)cookie)
                              : fuse_add_direntry(task->req, fill->bytes + fill->len, room, name,
                                                  &entry->attr, (off_t)cookie);
-    if (need > room) {
-        fill->full = true;
-    } else {
-        fill->len += need;
-    }
+    CHECK_OP(need, <=, room);
+    fill->len += need;
 }
 
 /* "." and "..": without a nodeid, so that they count as no lookup. */
@@ -163,34 +174,38 @@ static void fill_child(struct fill *fill, const struct listing *listing,
         fill_add(fill, child->name, &entry, child->cookie);
         return;
     }
-    struct inode *inode = inode_take(mount, &child->attr, listing->grant, true /* make */);
+    /* Asked first: a node that is taken and not held would give its promise back. */
+    struct inode *inode = fill_has_room(fill, child->name)
+                              ? inode_take(mount, &child->attr, listing->grant, true /* make */)
+                              : NULL;
     if (inode == NULL) {
         fill->full = true;
         return;
     }
-    inode_ref(inode);
     face = inode_face(&inode->attr);
     entry.ino = inode_nodeid(mount, inode->ino, face);
     entry.entry_timeout = mount_timeout(mount, listing->grant != 0 && mount->names_promised);
     entry.attr_timeout = inode_attr_timeout(mount, inode);
     inode_stat(mount, inode, face, &entry.attr);
     fill_add(fill, child->name, &entry, child->cookie);
-    if (!fill->full) {
-        inode_hold(inode, face);
-        inode_set_name(inode, child->name, strlen(child->name));
-    }
-    inode_unref(mount, inode);
+    inode_hold(inode, face);
+    inode_set_name(inode, child->name, strlen(child->name));
 }
 
 /* Takes back the lookups of a reply that did not reach the kernel. */
-static void unhold(struct mount *mount, const struct listing *listing, size_t from, size_t to)
+static void unhold(struct mount *mount, struct inode *parent, size_t from, size_t to)
 {
+    /* A child that goes would take the page with it. */
+    struct listing *listing = parent->listing;
+    parent->listing = NULL;
     for (size_t i = from; i < to; i++) {
         const struct inode *inode = inode_find(mount, listing->entries[i].attr.ino);
         if (inode != NULL) {
             inode_forget(mount, inode_nodeid(mount, inode->ino, inode_face(&inode->attr)), 1);
         }
     }
+    parent->listing = listing;
+    listing_drop(mount, parent);
 }
 
 /* Answers from the page kept on the inode, which has the place. */
@@ -209,7 +224,7 @@ static void readdir_reply(struct task *task, size_t from)
         to += !fill.full;
     }
     if (fuse_reply_buf(task->req, fill.bytes, fill.len) != 0 && task->plus) {
-        unhold(task->mount, listing, from, to);
+        unhold(task->mount, task->inode, from, to);
     } else if (to == listing->count && (!listing->end || fill.len == 0)) {
         /* All given out, also the empty reply at the end: let the page and the promises that
          * nobody needs go. */
@@ -266,7 +281,7 @@ static void list(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, b
     task->offset = (uint64_t)offset;
     task->size = size;
     task->plus = plus;
-    if (inode->listing != NULL &&
+    if (inode->listing != NULL && (inode->listing->grant != 0 || offset != 0) &&
         listing_find(inode->listing, server_cookie(task->offset), &from)) {
         readdir_reply(task, from);
     } else {

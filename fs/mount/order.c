@@ -6,7 +6,8 @@
  * Invariant 1: held tasks are in the order of their tickets.
  * Invariant 2: no answer waits for the invalidation of a name: the kernel may hold the lock of the
  * directory for just the operation that waits. Names that have not taken effect are overtaken by
- * the epoch, which needs no lock.
+ * the epoch, which needs no lock. They stay in the queue all the same: a listing that is under way
+ * in the kernel gives its names the new epoch, and only the lock of the directory waits for it.
  */
 #include "fs/mount/order.h"
 
@@ -49,7 +50,6 @@ void order_epoch(struct mount *mount)
         return; /* Without the epoch no name is cached at all. */
     }
     device_epoch(mount->device);
-    inval_names_drop(mount->inval);
     mount->order->epoch_names = inval_names_given(mount->inval);
 }
 
@@ -88,8 +88,8 @@ void order_cancel(struct task *task)
 void order_progress(struct mount *mount)
 {
     struct order *order = mount->order;
-    if (order == NULL || mount->reclaiming) {
-        return;
+    if (order == NULL || mount->reclaiming || mount->inval == NULL) {
+        return; /* Without `inval` nothing is mounted yet, and nothing held. */
     }
     uint64_t done = inval_inodes_done(mount->inval);
     while (order->held != NULL && order->held->ticket <= done) {
@@ -107,7 +107,15 @@ void order_name(struct mount *mount, uint64_t parent_nodeid, const void *name, s
 {
     if (mount->inval != NULL && mount->names_promised &&
         inval_name(mount->inval, parent_nodeid, name, len) != ERR_OK) {
+        inval_names_drop(mount->inval);
         order_epoch(mount);
+    }
+}
+
+void order_forgotten(struct mount *mount, uint64_t nodeid)
+{
+    if (mount->inval != NULL) {
+        inval_inode_forget(mount->inval, nodeid);
     }
 }
 

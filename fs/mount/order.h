@@ -35,4 +35,7 @@ void order_epoch(struct mount *mount);
 void order_name(struct mount *mount, uint64_t parent_nodeid, const void *name, size_t len);
 void order_inode(struct mount *mount, uint64_t nodeid, bool attr_only);
 
+/* The kernel does not hold this nodeid any more. */
+void order_forgotten(struct mount *mount, uint64_t nodeid);
+
 #endif

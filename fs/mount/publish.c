@@ -420,9 +420,7 @@ static void publish_finish(struct publish *publish, enum err err, const Wire__An
 static void publish_answered(void *arg, enum err err, const Wire__Answer *answer)
 {
     struct publish *publish = arg;
-    if (err == ERR_NO_LEADER) {
-        publish->mount->no_leader = true;
-    }
+    mount_note_outage(publish->mount, err);
     publish_finish(publish, err, answer);
 }
 
@@ -498,11 +496,22 @@ bool publish_now(struct mount *mount, struct inode *inode, struct publish_waiter
     return true;
 }
 
+/* Out of the list, if it is in it; LL_DELETE cannot bear an empty list. */
+static void waiter_remove(struct publish_waiter **list, const struct publish_waiter *waiter)
+{
+    for (struct publish_waiter **at = list; *at != NULL; at = &(*at)->next) {
+        if (*at == waiter) {
+            *at = waiter->next;
+            return;
+        }
+    }
+}
+
 void publish_cancel(struct publish_waiter *waiter)
 {
     if (waiter->publish != NULL) {
-        LL_DELETE(waiter->publish->waiters, waiter);
-        LL_DELETE(waiter->publish->pending_waiters, waiter);
+        waiter_remove(&waiter->publish->waiters, waiter);
+        waiter_remove(&waiter->publish->pending_waiters, waiter);
         waiter->publish = NULL;
     }
 }

@@ -20,8 +20,9 @@
  * mkdir or open. What is done within this time is not interrupted. */
 #define INTERRUPT_GRACE_MS 100u
 
-/* A wait behind somebody else's publish, which may go on for ever, ends this much after timeo. */
-#define DEADLINE_SLACK_MS 500u
+/* A wait behind somebody else's publish, which may go on for ever, ends this much after timeo: behind
+ * the time that the client needs to take a write back. */
+#define DEADLINE_SLACK_MS 2500u
 
 static void timer_wake(struct mount *mount)
 {
@@ -99,7 +100,7 @@ static size_t copy_name(char *to, const char *name)
 {
     size_t len = strlen(name);
     CHECK_OP(len, <=, NAME_BYTES_MAX); /* ops_name_fits has been asked. */
-    memcpy(to, name, len);
+    memcpy(to, name, len + 1);
     return len;
 }
 
@@ -139,9 +140,7 @@ static void call_answered(void *arg, enum err err, const Wire__Answer *answer)
     struct task *task = arg;
     task->call = NULL;
     task->mark = task->mount->change_count;
-    if (err == ERR_NO_LEADER) {
-        task->mount->no_leader = true;
-    }
+    mount_note_outage(task->mount, err);
     task->call_done(task, err, answer);
 }
 
@@ -152,6 +151,10 @@ void task_call(struct task *task, Wire__Request *request,
     struct call_options options = {
         .timeout_ms = mount_call_timeout_ms(task->mount), .done = call_answered, .arg = task};
     task->call_done = done;
+    if (request->body_case != WIRE__REQUEST__BODY_OP && mount_is_without_replica(task->mount)) {
+        task_fail(task, ERR_TIMEOUT);
+        return;
+    }
     task->call = client_call(task->mount->client, request, &options, &err);
     if (task->call == NULL) {
         task_fail(task, err);
@@ -197,7 +200,9 @@ void task_fetch(struct task *task, void (*done)(struct task *task, enum err err)
 {
     task->fetch_done = done;
     task->fetch.done = fetch_done;
-    enum err err = content_fetch(task->mount, task->inode, &task->fetch);
+    enum err err = mount_is_without_replica(task->mount)
+                       ? ERR_TIMEOUT
+                       : content_fetch(task->mount, task->inode, &task->fetch);
     if (err != ERR_OK) {
         done(task, err);
     }
@@ -232,20 +237,27 @@ void task_publish(struct task *task, void (*done)(struct task *task, enum err er
 
 /* ---- signals and deadlines ---- */
 
-/* Takes the task away from what it waits for. */
-static void task_interrupt(struct task *task)
+/* Takes the task away from what it waits for. True: it goes on waiting. */
+static bool task_interrupt(struct task *task)
 {
+    struct mount *mount = task->mount;
     if (task->call != NULL) {
-        client_cancel(task->mount->client, task->call);
-        return;
+        client_cancel(mount->client, task->call);
+        return true;
+    }
+    if (task->held != NULL) {
+        return true; /* It is done already: a lock that was taken must not answer EINTR. */
     }
     if (task->uninterruptible) {
-        return;
+        /* Only we can end a close: not later than `soft` would. */
+        uint64_t until_ms = uv_now(mount->loop) + mount->options->timeo_ms;
+        task->deadline_ms = task->deadline_ms != 0 ? task->deadline_ms : until_ms;
+        return true;
     }
     content_fetch_cancel(&task->fetch);
     publish_cancel(&task->publish);
-    order_cancel(task);
     task_fail(task, ERR_CANCELED);
+    return false;
 }
 
 static void task_time_out(struct task *task)
@@ -265,7 +277,7 @@ static void on_timer(uv_timer_t *timer)
     {
         if (task->interrupted_ms != 0 && task->interrupted_ms <= now_ms) {
             task->interrupted_ms = 0;
-            task_interrupt(task);
+            more = (task_interrupt(task) && task->deadline_ms != 0) || more;
         } else if (task->deadline_ms != 0 && task->deadline_ms <= now_ms) {
             task_time_out(task);
         } else {

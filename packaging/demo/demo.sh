@@ -42,12 +42,20 @@ is_mounted()
     cut -d ' ' -f 2,3 /proc/mounts | grep -qxF "$point fuse.quorumfs"
 }
 
+# Takes RUN, which exists, as a whole path; waits for another `make up` or `make down` on it.
+enter_run()
+{
+    RUN=$(cd "$RUN" && pwd)
+    exec 9>"$RUN/lock"
+    flock 9
+}
+
 # start PART COMMAND...: in the background, in a session of its own.
 start()
 {
     part=$1
     shift
-    setsid "$@" >>"$(file_of "$part" log)" 2>&1 </dev/null &
+    setsid "$@" >>"$(file_of "$part" log)" 2>&1 </dev/null 9>&- &
     echo $! >"$(file_of "$part" pid)"
     started $! >"$(file_of "$part" started)"
 }
@@ -77,7 +85,7 @@ did_not_come_up()
     esac
 }
 
-# Asks to end, and insists after 5 s.
+# Asks to end, insists after 5 s, and gives up after 10 s.
 stop()
 {
     pid=$(sed -n 1p "$(file_of "$1" pid)")
@@ -87,6 +95,9 @@ stop()
         tries=$((tries + 1))
         if [ "$tries" -eq 100 ]; then
             kill -9 "$pid" 2>/dev/null || return 0
+        elif [ "$tries" -eq 200 ]; then
+            echo "process $pid does not end" >&2
+            return 1
         fi
         sleep 0.05
     done

@@ -13,7 +13,7 @@ if [ ! -d "$RUN" ]; then
     echo "nothing runs: $RUN does not exist"
     exit 0
 fi
-RUN=$(cd "$RUN" && pwd)
+enter_run
 ended=0
 for mount in a b; do
     if is_mounted "$mount"; then
@@ -21,10 +21,14 @@ for mount in a b; do
         ended=1
     fi
 done
+status=0
 for part in a b 1 2 3; do
     if is_running "$part"; then
-        stop "$part"
         ended=1
+        stop "$part" || {
+            status=1
+            continue
+        }
     fi
     rm -f "$(file_of "$part" pid)" "$(file_of "$part" started)"
 done
@@ -33,3 +37,4 @@ if [ "$ended" -eq 1 ]; then
 else
     echo "nothing runs in $RUN"
 fi
+exit "$status"

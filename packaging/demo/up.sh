@@ -12,13 +12,20 @@ here=$(dirname "$0")
 . "$here/demo.sh"
 
 case $PORT in
-'' | *[!0-9]*) fail "PORT=$PORT: not a number" ;;
+'' | 0* | *[!0-9]*) fail "PORT=$PORT: not a number" ;;
 esac
 if [ "$PORT" -lt 1 ] || [ "$PORT" -gt 64000 ]; then
     fail "PORT=$PORT: must be from 1 to 64000"
 fi
-mkdir -p "$RUN"
-RUN=$(cd "$RUN" && pwd)
+mkdir -p "$RUN" || fail "RUN=$RUN: cannot be made"
+enter_run
+case $RUN in
+# What parts servers in a list, and what begins a comment in a configuration.
+*[,\;]*) fail "RUN=$RUN: must hold no comma and no semicolon" ;;
+esac
+if [ "$(printf '%s' "$RUN" | wc -c)" -gt 100 ]; then
+    fail "RUN=$RUN: must be at most 100 bytes, as a unix socket below it has no more room"
+fi
 
 found=0
 for part in 1 2 3 a b; do
@@ -35,11 +42,14 @@ fi
 clean_up()
 {
     if [ "$1" -ne 0 ] && [ "$found" -eq 0 ]; then
+        flock -u 9
         "$here/down.sh" >/dev/null
     fi
     exit "$1"
 }
 trap 'clean_up $?' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 servers()
 {
@@ -81,18 +91,29 @@ is_running b || start b "$QUORUMFS_BIN/quorumfs" -f "$(servers 2 3 1)" "$RUN/b"
 wait_until a is_mounted a
 wait_until b is_mounted b
 
+# A word as a shell takes it.
+quoted()
+{
+    case $1 in
+    *[!A-Za-z0-9_./-]*) printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")" ;;
+    *) printf '%s' "$1" ;;
+    esac
+}
+
 shown=$RUN
 case $RUN in
 "$PWD"/*) shown=${RUN#"$PWD"/} ;;
 esac
+shown=$(quoted "$shown")
+QUORUMCTL=$(quoted "$QUORUMFS_BIN/quorumctl")
 cat <<TEXT
 Three replicas (client ports $PORT, $((PORT + 1)), $((PORT + 2))) and two mounts of one tree are ready. Try:
 
     echo v1 > $shown/a/conf; cat $shown/b/conf
     mkdir $shown/a/lock && mkdir $shown/b/lock          # only the first one gets it
-    $QUORUMFS_BIN/quorumctl --server 127.0.0.1:$PORT members
-    $QUORUMFS_BIN/quorumctl --mount $shown/a ls /
-    kill -9 \$(cat $shown/1/pid); echo v2 > $shown/a/conf; cat $shown/b/conf
+    $QUORUMCTL --server 127.0.0.1:$PORT members
+    $QUORUMCTL --mount $shown/a ls /
+    kill -9 "\$(cat $shown/1/pid)"; echo v2 > $shown/a/conf; cat $shown/b/conf
 
 Logs are in $shown/*/log. make down ends all of it and keeps the data.
 TEXT

@@ -78,3 +78,8 @@ for what in cat stat ls rewrite create; do
 done
 echo
 echo "memory of a replica: $(for i in 1 2 3; do awk '/^VmRSS/ { printf "%d ", $2 / 1024 }' "/proc/${PIDS[i]}/status"; done)MiB; of the mount: $(awk '/^VmRSS/ { printf "%d", $2 / 1024 }' "/proc/${MOUNT_PIDS[a]}/status") MiB"
+
+echo
+BATS_TEST_COMPLETED=1 ensemble_teardown
+trap - EXIT
+tests/bench/failover.sh

@@ -22,7 +22,7 @@ start_load()
     wait_for 10 test -s "$T/$name.acked"
 }
 
-declare -A LOAD_PIDS
+declare -gA LOAD_PIDS
 
 # Every write of the load was answered and none failed.
 end_load()
@@ -43,14 +43,6 @@ has_answers() { [ "$(answers "$1")" -ge "$2" ]; }
 goes_on()
 {
     wait_for 20 has_answers "$1" $(($(answers "$1") + $2))
-}
-
-has_applied() { [ "$(applied "$1")" -ge "$2" ]; }
-
-# catches_up I J: I comes to where J is now.
-catches_up()
-{
-    wait_for 20 has_applied "$1" "$(applied "$2")"
 }
 
 # check_load I NAME...: as replica I tells, nothing that was answered is lost, nothing was done

@@ -112,6 +112,48 @@ expect()
     ctl 2 set /a y
 }
 
+# What the tree of replica I is like, in one line.
+summary()
+{
+    ctl "$1" --timeout 5 status --json | python3 -c 'import json, sys
+status = json.load(sys.stdin)
+print(*[status[key] for key in ("applied_index", "nodes", "data_bytes", "sessions")])'
+}
+
+agree()
+{
+    local first
+    first=$(summary 1)
+    [ "$(summary 2)" = "$first" ] && [ "$(summary 3)" = "$first" ]
+}
+
+@test "well-formed messages that no client sends end no replica, and the replicas go on agreeing" {
+    start_ensemble 3
+    local i seed=$RANDOM
+    echo "seeds from $seed"
+    for i in 1 2 3; do
+        "$QUORUMFS_TESTS/cluster/strange_client" "unix:$T/$i/sock" $((seed + i)) 5000
+        "$QUORUMFS_TESTS/cluster/strange_client" "127.0.0.1:${CLIENT_PORTS[i]}" \
+            $((seed + 10 + i)) 2000
+    done
+    for i in 1 2 3; do
+        kill -0 "${PIDS[i]}"
+    done
+    wait_for 20 agree
+    summary 1
+    [ "$(applied 1)" -gt 500 ]
+    # Nor does any replica come to something else when it reads its log again.
+    for i in 1 2 3; do
+        kill_replica "$i"
+        start_replica "$i"
+    done
+    for i in 1 2 3; do
+        wait_for 20 serves "$i"
+    done
+    wait_for 20 agree
+    summary 1
+}
+
 @test "a log cut anywhere in its last group recovers; a flipped bit before it refuses to vote" {
     start_ensemble 1
     # Each of these is at least one group, as each is answered before the next begins.

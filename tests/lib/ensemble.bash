@@ -218,10 +218,12 @@ applied()
 print(json.load(sys.stdin)["applied_index"])'
 }
 
-# caught_up I J: I has applied what J has applied.
-caught_up()
+has_applied() { [ "$(applied "$1")" -ge "$2" ]; }
+
+# catches_up I J: I comes to where J is now.
+catches_up()
 {
-    [ "$(applied "$1")" -ge "$(applied "$2")" ]
+    wait_for 20 has_applied "$1" "$(applied "$2")"
 }
 
 # flip_bit FILE: in the middle of what is written, behind which there are zeros.

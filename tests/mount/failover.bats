@@ -64,6 +64,47 @@ race()
     done
 }
 
+# count_up MOUNT N: adds N to the number in the file `state`, each time holding the lock.
+count_up()
+{
+    local m=$1 i number
+    for ((i = 0; i < $2; i++)); do
+        until mkdir "$m/lock" 2>/dev/null; do
+            :
+        done
+        read -r number <"$m/state"
+        echo "$((number + 1))" >"$T/next-$BASHPID"
+        cp "$T/next-$BASHPID" "$m/state"
+        rmdir "$m/lock"
+    done
+}
+
+@test "a number counted up under a mkdir lock on both mounts loses nothing, also when leaders die" {
+    mount_tree a 1 2 3
+    mount_tree b 2 3 1
+    echo 0 >"$A/state"
+    local pids="" m old
+    for m in "$A" "$B" "$A" "$B"; do
+        count_up "$m" 60 3>&- 8>&- &
+        pids="$pids $!"
+    done
+    for round in 1 2; do
+        sleep 0.7
+        old=$(leader)
+        kill_replica "$old"
+        wait_for 10 has_leader_but "$old"
+        sleep 0.3
+        start_replica "$old"
+        wait_for 20 serves "$old"
+    done
+    # shellcheck disable=SC2086
+    wait $pids
+    sync "$A"
+    sync "$B"
+    [ "$(cat "$A/state")" -eq 240 ]
+    [ "$(cat "$B/state")" -eq 240 ]
+}
+
 # write_loop NAME MOUNT: files and lines of a log; notes each acknowledged one and its time in ms.
 write_loop()
 {
@@ -201,4 +242,59 @@ write_x() { sh -c "echo '$1' > '$A/f'"; }
     # Without any replica: what is cached, else an error in time, never a hang.
     ms ls -l "$A" || true
     [ "$took" -lt 5000 ]
+}
+
+@test "no leader: fsync and close of what was written fail in time, signals end the waiting" {
+    OPTIONS="-o timeo=2" mount_tree a 3 1 2
+    echo before >"$A/f"
+    kill_replica 1
+    kill_replica 2
+    python3 - "$A" <<'PYTHON'
+import os, signal, subprocess, sys, time
+def expect_failure(what, seconds):
+    begin = time.monotonic()
+    try:
+        what()
+    except OSError as error:
+        print(error, time.monotonic() - begin)
+        assert error.errno in (30, 110), error
+    else:
+        raise SystemExit('done without a leader')
+    assert time.monotonic() - begin < seconds
+fd = os.open(f'{sys.argv[1]}/f', os.O_WRONLY)
+os.write(fd, b'lost')
+# Ended by a signal while it waits, the mount goes on.
+child = subprocess.Popen(['sync', f'{sys.argv[1]}/f'])
+time.sleep(0.3)
+child.send_signal(signal.SIGKILL)
+begin = time.monotonic()
+child.wait()
+assert time.monotonic() - begin < 1, 'not ended by a signal'
+expect_failure(lambda: os.fsync(fd), 6)
+expect_failure(lambda: (os.write(fd, b'x'), os.close(fd)), 6)
+with open(f'{sys.argv[1]}/f') as f:
+    assert f.read() == 'before\n'
+PYTHON
+    kill -0 "${MOUNT_PIDS[a]}"
+    start_replica 1
+    write_g() { echo after >"$A/g" && [ "$(cat "$A/g")" = after ]; }
+    wait_for 20 write_g
+    # What timed out may have been done after all, but not by half.
+    [ "$(cat "$A/f")" = before ] || [ "$(cat "$A/f")" = lostre ]
+}
+
+@test "hard: a write waits for a leader as long as it takes, unless a signal ends it" {
+    OPTIONS="-o hard,timeo=1" mount_tree a 3 1 2
+    echo before >"$A/f"
+    kill_replica 1
+    kill_replica 2
+    mkdir "$A/waits" 3>&- 8>&- &
+    local waits=$!
+    fails timeout -s INT -k 5 0.5 mkdir "$A/given-up"
+    sleep 2
+    kill -0 "$waits"
+    start_replica 1
+    wait "$waits"
+    [ -d "$A/waits" ]
+    [ ! -e "$A/given-up" ]
 }

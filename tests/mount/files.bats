@@ -139,6 +139,105 @@ PYTHON
     [ ! -e "$A/many" ]
 }
 
+@test "who looks at a file while it is made does not keep what it saw" {
+    mkdir "$A/d"
+    python3 - "$B/d" 600 3>&- 8>&- <<'PYTHON' &
+import os, sys
+for i in range(int(sys.argv[2])):
+    while True:
+        try:
+            os.stat(f'{sys.argv[1]}/f{i}')
+            break
+        except FileNotFoundError:
+            pass
+PYTHON
+    local looker=$!
+    python3 - "$A/d" 600 <<'PYTHON'
+import sys
+for i in range(int(sys.argv[2])):
+    with open(f'{sys.argv[1]}/f{i}', 'w') as f:
+        f.write('x' * 100)
+PYTHON
+    wait "$looker"
+    sync "$B"
+    [ "$(stat -c %s "$B"/d/f* | sort | uniq -c | tr -s ' ')" = " 600 100" ]
+}
+
+@test "what a listing has shown is kept up to date" {
+    mkdir "$A/d"
+    change() {
+        python3 - "$A/d" "$1" <<'PYTHON'
+import sys
+for i in range(700):
+    with open(f'{sys.argv[1]}/a-file-of-a-listing-of-several-pages-{i}', 'a') as f:
+        f.write(sys.argv[2])
+PYTHON
+    }
+    look() { (cd "$1" && find . -type f -printf '%P %s %T@\n' | sort); }
+    change x
+    sync "$B"
+    # Attributes between the names: the kernel then asks for both at once.
+    python3 -c 'import os, sys
+for entry in os.scandir(sys.argv[1]): entry.stat()' "$B/d"
+    ls -l "$B/d" >/dev/null
+    change more
+    sync "$B"
+    [ "$(find "$B/d" -type f -size 5c | wc -l)" -eq 700 ]
+    diff <(look "$A/d") <(look "$B/d")
+}
+
+@test "mappings, synchronous writes and files without a name work as on a disk" {
+    python3 - "$A" "$B" <<'PYTHON'
+import mmap, os, sys
+a, b = sys.argv[1:]
+def other(name):
+    with open(f'{b}/{name}', 'rb') as f:
+        return f.read()
+def barrier():
+    fd = os.open(b, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+# A writable shared mapping is published at msync.
+with open(f'{a}/map', 'w+b') as f:
+    f.write(b'-' * 10000)
+    f.flush()
+    with mmap.mmap(f.fileno(), 10000) as m:
+        m[5000:5004] = b'here'
+        m.flush()
+        os.fsync(f.fileno())
+        barrier()
+        assert other('map')[4990:5010] == b'-' * 10 + b'here' + b'-' * 6
+# With O_SYNC each write is there when it returns.
+fd = os.open(f'{a}/sync', os.O_WRONLY | os.O_CREAT | os.O_SYNC)
+for i in range(5):
+    os.write(fd, b'%d' % i)
+    barrier()
+    assert other('sync') == b'01234'[:i + 1]
+# An open file outlives its name.
+os.unlink(f'{a}/sync')
+os.write(fd, b'5')
+assert os.fstat(fd).st_nlink == 0
+os.close(fd)
+with open(f'{a}/gone', 'w+b') as f:
+    os.unlink(f'{a}/gone')
+    f.write(b'still here')
+    f.seek(0)
+    assert f.read() == b'still here'
+# A reader keeps its version to the end, then goes on with the newest.
+with open(f'{a}/log', 'wb') as f:
+    f.write(b'1' * 200000)
+barrier()
+with open(f'{b}/log', 'rb', buffering=0) as reader:
+    assert reader.read(100000) == b'1' * 100000
+    with open(f'{a}/log', 'wb') as f:
+        f.write(b'2' * 300000)
+    barrier()
+    assert reader.read(150000) == b'1' * 100000
+    assert reader.read(100000) == b''
+    assert reader.read(100000) == b'2' * 100000
+PYTHON
+}
+
 @test "names, links, modes, owners, times, sizes come across; errors are the usual ones" {
     local place
     for place in "$A" "$T/local"; do

@@ -6,7 +6,8 @@
  * What it checks (sim_failed otherwise):
  *   1. A confirmed ping was sent on this connection, and its session lived on for its whole timeout.
  *   2. States shown on one connection never go back.
- *   3. A session that is used is never told that it has expired while all is well.
+ *   3. A replica welcomes nobody before it has what clients had seen anywhere when it started.
+ *   4. A session that is used is never told that it has expired while all is well.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -207,6 +208,10 @@ static void receive(struct sim_client *client, const Wire__ToClient *message)
     switch (message->body_case) {
     case WIRE__TO_CLIENT__BODY_WELCOME:
         client->silent = 0;
+        if (message->welcome->applied_zxid < client->conn->zxid_floor) {
+            sim_failed(client->sim, "a replica serves an old state", client->conn->node->id,
+                       message->welcome->applied_zxid);
+        }
         ask_session(client);
         break;
     case WIRE__TO_CLIENT__BODY_OPENED:

@@ -29,7 +29,8 @@ struct client_conn {
     bool closed;           /* by the client */
     uint64_t to_node_us;   /* FIFO: the last delivery so far */
     uint64_t to_client_us;
-    uint64_t zxid; /* the newest state that this connection has shown */
+    uint64_t zxid;       /* the newest state that this connection has shown */
+    uint64_t zxid_floor; /* a welcome shows nothing older */
 };
 
 enum sim_write_kind {

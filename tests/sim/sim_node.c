@@ -261,6 +261,7 @@ void sim_node_start(struct sim_node *node)
     node->life++;
     node->applied_seen = 0;
     node->commit_seen = 0;
+    node->shown_before = sim->zxid_shown;
     node->term_seen = 0;
     node->full_until_us = 0;
     node->soon_at_us = 0;

@@ -71,8 +71,9 @@ struct sim_node {
     struct sim_save *saves;
     struct sim_save **saves_end;
     bool saving;
-    uint64_t turn_at_us; /* the turn that the last one asked for */
-    uint64_t soon_at_us; /* the turn for the events since the last one; 0: none */
+    uint64_t turn_at_us;   /* the turn that the last one asked for */
+    uint64_t soon_at_us;   /* the turn for the events since the last one; 0: none */
+    uint64_t shown_before; /* the newest state that clients had seen when it started */
     uint64_t applied_seen;
     uint64_t commit_seen;
     uint64_t term_seen;

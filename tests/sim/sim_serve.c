@@ -136,6 +136,7 @@ struct client_conn *sim_serve_accept(struct sim_client *client, struct sim_node 
     conn->owner = client;
     conn->node = node;
     conn->node_life = node->life;
+    conn->zxid_floor = node->shown_before;
     sim_node_time(node);
     conn->server = replica_client_opened(node->replica, conn, &origin);
     CHECK(conn->server != NULL);

@@ -23,6 +23,7 @@
 #define PAUSE_US        3000000u
 #define FULL_US         500000u
 #define DEPOSE_US       20000u
+#define LONG_CUT_US     4500000u
 
 uint64_t sim_random(struct sim *sim, uint64_t below)
 {
@@ -184,13 +185,23 @@ static void cut_some(struct sim *sim, void *arg)
     if (sim->healing) {
         return;
     }
+    bool one = sim_chance(sim, 300000); /* One alone, or any ways, also in one direction. */
+    size_t alone = (size_t)sim_random(sim, sim->node_count);
+    for (size_t i = 0; i < sim->node_count && sim_chance(sim, 800000); i++) {
+        alone = sim->node[i].led ? i : alone;
+    }
     for (size_t from = 0; from < sim->node_count; from++) {
         for (size_t to = 0; to < sim->node_count; to++) {
-            sim->cut[from][to] = sim_chance(sim, 250000); /* one-way cuts too */
+            bool cut = sim_chance(sim, 250000);
+            sim->cut[from][to] = one ? from == alone || to == alone : cut;
         }
     }
-    sim_trace(sim, "cut changes");
-    sim_at(sim, next_fault(sim, sim->rates.cut_every_us), cut_some, NULL);
+    sim_trace(sim, "cut changes%s", one ? ", one is alone" : "");
+    uint64_t next_us = next_fault(sim, sim->rates.cut_every_us);
+    if (one && sim_chance(sim, 200000)) {
+        next_us = sim->now_us + LONG_CUT_US; /* Sessions expire meanwhile. */
+    }
+    sim_at(sim, next_us, cut_some, NULL);
 }
 
 static void break_some(struct sim *sim, void *arg)
@@ -349,7 +360,7 @@ static void draw_rates(struct sim *sim)
     rates->depose_ppm = sim_chance(sim, 300000) ? (uint32_t)sim_random(sim, 900000) : 0;
     rates->restart_us_max = sim_chance(sim, 300000) ? 50000 : 1500000;
     rates->crash_every_us = draw(sim, 700000, 300000, 3000000);
-    rates->cut_every_us = draw(sim, 500000, 200000, 2000000);
+    rates->cut_every_us = draw(sim, 500000, 200000, sim_chance(sim, 300000) ? 6000000 : 2000000);
     rates->break_every_us = draw(sim, 500000, 100000, 2000000);
     rates->pause_every_us = draw(sim, 300000, 500000, 3000000);
     rates->full_every_us = draw(sim, 300000, 100000, 2000000);
