@@ -473,8 +473,7 @@ static enum err open_replica(struct daemon *daemon)
     daemon->self = (struct handshake_self){
         .key = config->key, .key_len = config->key_len, .identity = &daemon->identity};
     daemon->clients = client_conns_new(&daemon->hub, daemon->replica);
-    daemon->peers = peer_conns_new(&daemon->hub, daemon->replica, &daemon->self, &config->members,
-                                   &(const struct bulk_events){.arg = NULL});
+    daemon->peers = peer_conns_new(&daemon->hub, daemon->replica, &daemon->self, &config->members);
     daemon->start_due = daemon->identity.formed;
     return daemon->clients != NULL && daemon->peers != NULL ? ERR_OK : ERR_MEMORY;
 }

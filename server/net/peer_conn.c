@@ -7,8 +7,6 @@
  *      the conductor has accepted its hello.
  *   2. At most one dialed connection a peer, at most one accepted one that is known.
  *   3. The struct is freed by the last event of its stream, nowhere else.
- *   4. A bulk connection carries snapshots and nothing else, and they nothing but offers and ends
- *      on the usual connections.
  */
 #include "server/net/peer_conn.h"
 
@@ -38,8 +36,6 @@ struct peer_conn {
     char address[128];
     uint64_t limit_ms; /* for the handshake; 0: done */
     uint64_t id;       /* 0: not known yet */
-    bool is_bulk;
-    struct dialed *bulk_to; /* a bulk connection that we dialed; NULL: the other side did */
 };
 
 /* One replica that we dial. */
@@ -57,7 +53,6 @@ struct peer_conns {
     struct stream_hub *hub;
     struct replica *replica;
     const struct handshake_self *self;
-    struct bulk_events bulk;
     LIST_HEAD(, peer_conn) all;
     size_t count;
     bool closing;
@@ -92,10 +87,7 @@ static void give_up(struct peer_conn *conn)
 
     conn->id = 0;
     conn->limit_ms = 0;
-    if (conn->is_bulk) {
-        conn->is_bulk = false;
-        conn->conns->bulk.closed(conn->conns->bulk.arg, conn);
-    } else if (conn->dialed != NULL) {
+    if (conn->dialed != NULL) {
         dial_later(conn->dialed);
         conn->dialed = NULL;
     } else if (id != 0) {
@@ -148,8 +140,7 @@ static void send_hello(struct peer_conn *conn)
 
     if (out != NULL) {
         stream_send_end(conn->stream, handshake_begin(&conn->handshake, conn->conns->self,
-                                                      conn->dialed != NULL || conn->bulk_to != NULL,
-                                                      conn->bulk_to != NULL, out));
+                                                      conn->dialed != NULL, out));
     }
 }
 
@@ -171,7 +162,7 @@ static void replace_older(struct peer_conn *conn)
 
     LIST_FOREACH(older, &conn->conns->all, link)
     {
-        if (older != conn && older->dialed == NULL && !older->is_bulk && older->id == conn->id) {
+        if (older != conn && older->dialed == NULL && older->id == conn->id) {
             older->id = 0;
             stream_close(older->stream);
         }
@@ -184,9 +175,8 @@ static void introduced(struct peer_conn *conn)
     struct peer_conns *conns = conn->conns;
     const struct handshake *other = &conn->handshake;
     struct dialed *dialed = find_dialed(conns, other->replica);
-    struct dialed *wanted = conn->bulk_to != NULL ? conn->bulk_to : conn->dialed;
 
-    if (wanted != NULL && wanted != dialed) {
+    if (conn->dialed != NULL && conn->dialed != dialed) {
         refuse(conn, "another replica answers at this address");
         return;
     }
@@ -197,14 +187,6 @@ static void introduced(struct peer_conn *conn)
     }
     conn->limit_ms = 0;
     conn->id = other->replica;
-    if (conn->bulk_to != NULL) {
-        conns->bulk.opened(conns->bulk.arg, conn);
-        return;
-    }
-    if (other->is_bulk) {
-        conn->is_bulk = true;
-        return;
-    }
     if (conn->dialed == NULL) {
         replace_older(conn);
         if (dialed != NULL && dialed->conn == NULL) {
@@ -239,49 +221,12 @@ static void take_introduction(struct peer_conn *conn, const struct frame *frame)
 
 /* ---- messages ---- */
 
-/* A frame whose body is for the snapshots. ERR_UNSUPPORTED: it is not. */
-static enum err take_bulk(struct peer_conn *conn, const Wire__PeerMessage *message,
-                          const struct frame *frame)
-{
-    const struct bulk_events *bulk = &conn->conns->bulk;
-    bool is_own = conn->bulk_to != NULL;
-
-    if (message->body_case == WIRE__PEER_MESSAGE__BODY_SNAPSHOT_CHUNK && conn->is_bulk && is_own) {
-        return bulk->chunk(bulk->arg, conn, message->snapshot_chunk, frame->raw, frame->raw_len);
-    }
-    if (conn->is_bulk && !is_own && frame->raw_len == 0 &&
-        message->body_case == WIRE__PEER_MESSAGE__BODY_SNAPSHOT_READ) {
-        return bulk->read(bulk->arg, conn, message->snapshot_read);
-    }
-    if (conn->is_bulk || frame->raw_len != 0) {
-        return ERR_MALFORMED;
-    }
-    if (message->body_case == WIRE__PEER_MESSAGE__BODY_SNAPSHOT_OFFER) {
-        return bulk->offer(bulk->arg, conn->id, message->snapshot_offer);
-    }
-    if (message->body_case == WIRE__PEER_MESSAGE__BODY_SNAPSHOT_END) {
-        return bulk->end(bulk->arg, conn->id, message->snapshot_end);
-    }
-    return ERR_UNSUPPORTED;
-}
-
-static enum err take_raft(struct peer_conn *conn, const Wire__Raft *raft, const struct frame *frame)
-{
-    struct raft_message message = {0};
-    enum err err = peer_wire_unpack(raft, frame->raw, frame->raw_len, &message);
-
-    if (err == ERR_OK) {
-        err = message.from == conn->id ? replica_peer_raft(conn->conns->replica, &message)
-                                       : ERR_MALFORMED;
-        peer_wire_free(&message);
-    }
-    return err;
-}
-
 static enum err take_message(struct peer_conn *conn, const struct frame *frame)
 {
+    struct replica *replica = conn->conns->replica;
     ProtobufCMessage *unpacked = NULL;
     const Wire__PeerMessage *message = NULL;
+    struct raft_message raft = {0};
     enum err err =
         wire_unpack(&wire__peer_message__descriptor, frame->message, frame->message_len, &unpacked);
 
@@ -289,13 +234,15 @@ static enum err take_message(struct peer_conn *conn, const struct frame *frame)
         return err;
     }
     message = (const Wire__PeerMessage *)unpacked;
-    if (message->body_case == WIRE__PEER_MESSAGE__BODY_RAFT && !conn->is_bulk) {
-        err = take_raft(conn, message->raft, frame);
-    } else {
-        err = take_bulk(conn, message, frame);
-        if (err == ERR_UNSUPPORTED) {
-            err = replica_peer_message(conn->conns->replica, conn->id, message);
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_RAFT) {
+        err = peer_wire_unpack(message->raft, frame->raw, frame->raw_len, &raft);
+        if (err == ERR_OK) {
+            err = raft.from == conn->id ? replica_peer_raft(replica, &raft) : ERR_MALFORMED;
+            peer_wire_free(&raft);
         }
+    } else {
+        err =
+            frame->raw_len == 0 ? replica_peer_message(replica, conn->id, message) : ERR_MALFORMED;
     }
     wire_free(unpacked);
     return err;
@@ -389,69 +336,25 @@ void peer_conns_accept(void *arg, uv_stream_t *server)
     send_hello(conn);
 }
 
-/* A connection to that replica; NULL: no memory. */
-static struct peer_conn *dial(struct peer_conns *conns, const struct dialed *to)
+static void dial(struct peer_conns *conns, struct dialed *dialed)
 {
     struct peer_conn *conn = calloc(1, sizeof(*conn));
-
-    if (conn == NULL) {
-        return NULL;
-    }
-    conn->stream = stream_dial(conns->hub, to->host, to->port, &events, conn);
-    if (conn->stream == NULL) {
-        free(conn);
-        return NULL;
-    }
-    enter(conns, conn);
-    (void)snprintf(conn->address, sizeof(conn->address), "%.100s:%u", to->host, (unsigned)to->port);
-    return conn;
-}
-
-static void dial_usual(struct peer_conns *conns, struct dialed *dialed)
-{
-    struct peer_conn *conn = dial(conns, dialed);
 
     if (conn == NULL) {
         dial_later(dialed);
         return;
     }
+    conn->stream = stream_dial(conns->hub, dialed->host, dialed->port, &events, conn);
+    if (conn->stream == NULL) {
+        free(conn);
+        dial_later(dialed);
+        return;
+    }
+    enter(conns, conn);
+    (void)snprintf(conn->address, sizeof(conn->address), "%.100s:%u", dialed->host,
+                   (unsigned)dialed->port);
     conn->dialed = dialed;
     dialed->conn = conn;
-}
-
-struct peer_conn *peer_conns_dial_bulk(struct peer_conns *conns, uint64_t replica)
-{
-    struct dialed *to = find_dialed(conns, replica);
-    struct peer_conn *conn = to != NULL && !conns->closing ? dial(conns, to) : NULL;
-
-    if (conn != NULL) {
-        conn->is_bulk = true;
-        conn->bulk_to = to;
-    }
-    return conn;
-}
-
-void peer_conn_close_bulk(struct peer_conn *conn)
-{
-    conn->is_bulk = false;
-    conn->limit_ms = 0;
-    conn->id = 0;
-    stream_close(conn->stream);
-}
-
-void peer_conn_send_bulk(struct peer_conn *conn, const Wire__PeerMessage *message, const void *raw,
-                         size_t raw_len)
-{
-    struct buffer *out = stream_send_begin(conn->stream);
-
-    if (out != NULL) {
-        stream_send_end(conn->stream, wire_frame(&message->base, raw, raw_len, out));
-    }
-}
-
-uint64_t peer_conn_replica(const struct peer_conn *conn)
-{
-    return conn->id;
 }
 
 uint64_t peer_conns_turn(struct peer_conns *conns, uint64_t now_ms)
@@ -472,7 +375,7 @@ uint64_t peer_conns_turn(struct peer_conns *conns, uint64_t now_ms)
         struct dialed *dialed = &conns->dialed[i];
 
         if (dialed->conn == NULL && now_ms >= dialed->next_ms) {
-            dial_usual(conns, dialed);
+            dial(conns, dialed);
         }
         if (dialed->conn == NULL && dialed->next_ms < deadline) {
             deadline = dialed->next_ms;
@@ -485,8 +388,7 @@ uint64_t peer_conns_turn(struct peer_conns *conns, uint64_t now_ms)
 
 struct peer_conns *peer_conns_new(struct stream_hub *hub, struct replica *replica,
                                   const struct handshake_self *self,
-                                  const struct raft_members *members,
-                                  const struct bulk_events *bulk)
+                                  const struct raft_members *members)
 {
     struct peer_conns *conns = calloc(1, sizeof(*conns));
 
@@ -496,7 +398,6 @@ struct peer_conns *peer_conns_new(struct stream_hub *hub, struct replica *replic
     conns->hub = hub;
     conns->replica = replica;
     conns->self = self;
-    conns->bulk = *bulk;
     LIST_INIT(&conns->all);
     for (size_t i = 0; i < members->count; i++) {
         const struct raft_member *member = &members->member[i];
@@ -526,7 +427,6 @@ void peer_conns_close(struct peer_conns *conns)
             conn->dialed = NULL;
         }
         conn->id = 0;
-        conn->is_bulk = false;
         stream_close(conn->stream);
     }
 }

@@ -7,7 +7,11 @@
 load ../lib/ensemble
 
 setup() { ensemble_setup; }
-teardown() { ensemble_teardown; }
+teardown()
+{
+    umount -l "$T/small" 2>/dev/null || true
+    ensemble_teardown
+}
 
 # start_load NAME I...: begins to create nodes below /load, many at a time, in one session through
 # these replicas first; what was answered stands in $T/NAME.acked. Ended and checked by end_load.
@@ -181,6 +185,35 @@ within()
     wait_for 20 set_after
     [ "$(ctl 3 get /a)" = after ]
     [ "$(ctl 1 get /a)" = after ]
+}
+
+@test "a replica whose disk is full ends and says so, the others go on; with room it comes back" {
+    write_configs 3
+    mkdir "$T/small"
+    mount -t tmpfs -o size=200m none "$T/small"
+    sed -i "s|^data = .*|data = $T/small/data|" "$T/1/conf"
+    local i
+    for i in 1 2 3; do
+        start_replica "$i"
+    done
+    for i in 1 2 3; do
+        wait_for 20 serves "$i"
+    done
+    start_load x 1
+    dd if=/dev/zero of="$T/small/filler" bs=1M status=none 2>/dev/null || true
+    has_ended() { ! kill -0 "${PIDS[1]}"; }
+    wait_for 20 has_ended
+    local status=0
+    wait "${PIDS[1]}" || status=$?
+    [ $status -eq 1 ]
+    grep "level=error .*No space left on device" "$T/1/log"
+    goes_on x 100
+    rm "$T/small/filler"
+    start_replica 1
+    wait_for 20 serves 1
+    catches_up 1 2
+    end_load x
+    check_load 1 x
 }
 
 @test "a replica with a damaged log does not start, and the others go on" {

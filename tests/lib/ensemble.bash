@@ -214,8 +214,7 @@ ctl_any()
 
 applied()
 {
-    ctl "$1" --timeout 1 status --json | python3 -c 'import json, sys
-print(json.load(sys.stdin)["applied_index"])'
+    ctl "$1" --timeout 1 status | awk '/^applied index / { print $3 }'
 }
 
 has_applied() { [ "$(applied "$1")" -ge "$2" ]; }
