@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The writing side of the log: open, append, truncate. The log thread (or the simulator) hands
- * entries over; they go on to the tail segment with one fdatasync a group.
+ * The writing side of the log: open and append. The log thread (or the simulator) hands entries
+ * over; they go on to the tail segment with one fdatasync a group. log_cut.c takes entries away.
  *
  * Any failure of a write or sync leaves the log failed: what is on the disk is then unknown, and
- * the process must end (CONSENSUS 6). Nothing more is written through this struct.
+ * the process must end (CONSENSUS 6). Nothing more is written through this struct. Only a full disk
+ * is told before it has taken anything: then the same work may be tried again (CONSENSUS 31).
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -39,13 +40,17 @@ enum err log_segments_reserve(struct log *log)
     return segments != NULL ? ERR_OK : ERR_MEMORY;
 }
 
-void log_segments_add(struct log *log, uint64_t first_index, uint64_t checksum)
+void log_segments_add(struct log *log, const struct log_header *header)
 {
+    uint64_t first_index = header->before.index + 1;
+
     CHECK(log->segment_count < log->segment_capacity);
     CHECK(log->segment_count == 0 || log_tail(log)->first_index < first_index);
     CHECK(pthread_mutex_lock(&log->lock) == 0);
-    log->segments[log->segment_count] = (struct log_segment){
-        .first_index = first_index, .end = LOG_SECTOR_BYTES, .chain = checksum};
+    log->segments[log->segment_count] = (struct log_segment){.first_index = first_index,
+                                                             .before = header->before,
+                                                             .end = LOG_SECTOR_BYTES,
+                                                             .chain = header->checksum};
     log->segment_count++;
     CHECK(pthread_mutex_unlock(&log->lock) == 0);
 }
@@ -59,6 +64,9 @@ enum err log_segment_begin(struct log *log, uint64_t bytes, int *out_fd)
     if (err == ERR_OK) {
         err = log_disk_reserve(&log->disk, *out_fd, LOG_SEGMENT_TMP_NAME, reserve);
     }
+    if (err != ERR_OK && *out_fd >= 0 && (err == ERR_NO_SPACE || err == ERR_UNSUPPORTED)) {
+        err = ERR_OK; /* it grows with each write */
+    }
     return err;
 }
 
@@ -71,29 +79,46 @@ enum err log_segment_publish(struct log *log, uint64_t first_index, int fd)
     return err == ERR_OK ? log_disk_rename(&log->disk, LOG_SEGMENT_TMP_NAME, name) : err;
 }
 
-enum err log_segment_create(struct log *log)
+enum err log_segment_give_up(struct log *log, enum err err, int *fd)
 {
-    uint8_t header[LOG_SECTOR_BYTES];
-    uint64_t checksum = log_header_encode(header, &log->last);
-    int fd = -1;
+    if (err == ERR_NO_SPACE && *fd >= 0 &&
+        log_disk_cut(&log->disk, *fd, LOG_SEGMENT_TMP_NAME, 0) != ERR_OK) {
+        err = ERR_IO;
+    }
+    log_disk_close(&log->disk, fd);
+    return err;
+}
+
+enum err log_segment_make(struct log *log, struct log_header *header, int *out_fd)
+{
+    uint8_t sector[LOG_SECTOR_BYTES];
     enum err err = log_segments_reserve(log);
 
+    log_header_encode(sector, header);
     if (err == ERR_OK) {
-        err = log_segment_begin(log, sizeof(header), &fd);
+        err = log_segment_begin(log, sizeof(sector), out_fd);
     }
     if (err == ERR_OK) {
-        err = log_disk_write(&log->disk, fd, LOG_SEGMENT_TMP_NAME, header, sizeof(header), 0);
+        err = log_disk_write(&log->disk, *out_fd, LOG_SEGMENT_TMP_NAME, sector, sizeof(sector), 0);
     }
     if (err == ERR_OK) {
-        err = log_segment_publish(log, log->last.index + 1, fd);
+        err = log_segment_publish(log, header->before.index + 1, *out_fd);
     }
+    return err == ERR_OK ? err : log_segment_give_up(log, err, out_fd);
+}
+
+enum err log_segment_create(struct log *log)
+{
+    struct log_header header = {.before = log->last, .generation = log->generation};
+    int fd = -1;
+    enum err err = log_segment_make(log, &header, &fd);
+
     if (err != ERR_OK) {
-        log_disk_close(&log->disk, &fd);
         return err;
     }
     log_disk_close(&log->disk, &log->tail_fd);
     log->tail_fd = fd;
-    log_segments_add(log, log->last.index + 1, checksum);
+    log_segments_add(log, &header);
     return ERR_OK;
 }
 
@@ -162,15 +187,22 @@ enum err log_open(const struct log_options *options, struct log **out, struct lo
                   struct buffer *error)
 {
     struct log *log = NULL;
+    bool is_low = false;
     enum err err = log_new(options, &log);
 
     *state = (struct log_state){0};
     if (err != ERR_OK) {
         goto out;
     }
-    err = log_vote_open(log, state, error);
+    err = log_space_open(log);
+    if (err == ERR_OK) {
+        err = log_vote_open(log, state, error);
+    }
     if (err == ERR_OK) {
         err = log_recover(log, &state->torn_bytes, error);
+    }
+    if (err == ERR_OK) {
+        err = log_check_space(log, &is_low);
     }
     if (err != ERR_OK) {
         describe(log, err, error);
@@ -181,6 +213,7 @@ enum err log_open(const struct log_options *options, struct log **out, struct lo
     state->last_index = log->last.index;
     state->last_term = log->last.term;
     state->last_time_ns = log->last.time_ns;
+    state->before_term = log->before.term;
     *out = log;
     log = NULL;
 out:
@@ -188,10 +221,9 @@ out:
     return err;
 }
 
-/* ---- append and truncate ---- */
+/* ---- append ---- */
 
-/* Writes the group in log->group behind the tail, syncs it, and lets readers see it. */
-static enum err write_group(struct log *log, const struct log_group *group)
+enum err log_write_group(struct log *log, const struct log_group *group)
 {
     struct log_segment *tail = log_tail(log);
     char name[LOG_NAME_BYTES];
@@ -201,6 +233,10 @@ static enum err write_group(struct log *log, const struct log_group *group)
     log_segment_name(name, tail->first_index);
     err =
         log_disk_write(&log->disk, log->tail_fd, name, log->group.data, log->group.len, tail->end);
+    if (err == ERR_NO_SPACE) {
+        /* What did fit goes: another group in its place may be shorter. */
+        return log_disk_cut(&log->disk, log->tail_fd, name, tail->end) == ERR_OK ? err : ERR_IO;
+    }
     if (err == ERR_OK) {
         err = log_disk_sync(&log->disk, log->tail_fd, name);
     }
@@ -237,6 +273,7 @@ static bool is_full(struct log *log, size_t len)
 static enum err append_group(struct log *log, struct raft_entry *const *entries, size_t count)
 {
     const struct raft_entry *last = entries[count - 1];
+    const struct log_position before = log->last;
     struct log_group group = {.kind = LOG_GROUP_ENTRIES, .count = (uint32_t)count};
     enum err err = encode_entries(log, entries, count);
 
@@ -257,7 +294,11 @@ static enum err append_group(struct log *log, struct raft_entry *const *entries,
     group.first_index = entries[0]->index;
     group.checksum = log_group_checksum(&log->group);
     log->last = (struct log_position){last->index, last->term, last->time_ns};
-    return write_group(log, &group);
+    err = log_write_group(log, &group);
+    if (err == ERR_NO_SPACE) {
+        log->last = before;
+    }
+    return err;
 }
 
 enum err log_append(struct log *log, struct raft_entry *const *entries, size_t count)
@@ -267,98 +308,22 @@ enum err log_append(struct log *log, struct raft_entry *const *entries, size_t c
     if (log->failed) {
         return ERR_IO;
     }
+    CHECK(!log->truncation_due);
     for (size_t i = 0; i < count; i++) {
         CHECK_OP(entries[i]->index, ==, log->last.index + 1 + i);
         CHECK_OP(entries[i]->term, >=, i > 0 ? entries[i - 1]->term : log->last.term);
     }
     while (done < count) {
         size_t fit = log_group_fit(entries + done, count - done);
-        enum err err = append_group(log, entries + done, fit);
+        enum err err = ERR_OK;
+        do {
+            err = append_group(log, entries + done, fit);
+        } while (log_make_room(log, &err));
         if (err != ERR_OK) {
-            log->failed = true;
+            log->failed = err != ERR_NO_SPACE;
             return err;
         }
         done += fit;
     }
     return ERR_OK;
-}
-
-/* Removes the segments that begin behind `index`, newest first: whatever a crash leaves is a log
- * without a hole. Each removal is durable before the next, as folders may be written in any order.
- */
-static enum err remove_segments(struct log *log, uint64_t index)
-{
-    enum err err = ERR_OK;
-    char name[LOG_NAME_BYTES];
-
-    if (log_tail(log)->first_index <= index) {
-        return ERR_OK;
-    }
-    log_disk_close(&log->disk, &log->tail_fd);
-    while (err == ERR_OK && log_tail(log)->first_index > index) {
-        CHECK(pthread_mutex_lock(&log->read_lock) == 0);
-        CHECK(pthread_mutex_lock(&log->lock) == 0);
-        log_segment_name(name, log_tail(log)->first_index);
-        free(log_tail(log)->marks);
-        log->segment_count--;
-        CHECK(pthread_mutex_unlock(&log->lock) == 0);
-        log_window_close(&log->window);
-        CHECK(pthread_mutex_unlock(&log->read_lock) == 0);
-        err = log_disk_unlink(&log->disk, name);
-    }
-    if (err == ERR_OK) {
-        log_segment_name(name, log_tail(log)->first_index);
-        err = log_disk_open(&log->disk, name, O_RDWR, &log->tail_fd);
-    }
-    return err;
-}
-
-static enum err truncate_behind(struct log *log, const struct log_position *before)
-{
-    struct log_group group = {.kind = LOG_GROUP_TRUNCATION, .first_index = before->index + 1};
-    const struct log_segment *tail = NULL;
-    enum err err = ERR_OK;
-
-    /* No reader may find what is about to go. */
-    CHECK(pthread_mutex_lock(&log->lock) == 0);
-    log->last_index = before->index;
-    CHECK(pthread_mutex_unlock(&log->lock) == 0);
-    log->last = *before;
-    err = remove_segments(log, before->index + 1);
-    if (err != ERR_OK) {
-        return err;
-    }
-    tail = log_tail(log);
-    err = log_group_encode_truncation(&log->group, before, tail->end, tail->chain);
-    if (err != ERR_OK) {
-        return err;
-    }
-    group.bytes = (uint32_t)log->group.len;
-    group.checksum = log_group_checksum(&log->group);
-    return write_group(log, &group);
-}
-
-enum err log_truncate(struct log *log, uint64_t index)
-{
-    struct log_position before = log->before;
-    enum err err = ERR_OK;
-
-    if (log->failed) {
-        return ERR_IO;
-    }
-    CHECK_OP(index, >, log->before.index);
-    if (index > log->last.index) {
-        return ERR_OK;
-    }
-    if (index - 1 > log->before.index) {
-        err = log_position_of(log, index - 1, &before);
-        if (err != ERR_OK) {
-            log->disk.failure = log->window.disk.failure;
-        }
-    }
-    if (err == ERR_OK) {
-        err = truncate_behind(log, &before);
-    }
-    log->failed = err != ERR_OK;
-    return err;
 }

@@ -32,6 +32,13 @@ static enum err failed(struct log_disk *disk, const char *call, const char *name
     return errno_value == ENOMEM ? ERR_MEMORY : ERR_IO;
 }
 
+/* The kernel has told that data is lost, and tells it once only: there is no trying again. */
+static enum err sync_failed(struct log_disk *disk, const char *call, const char *name)
+{
+    (void)failed(disk, call, name, 0, errno);
+    return ERR_IO;
+}
+
 static bool make_path(const struct log_disk *disk, const char *name, char path[static PATH_MAX])
 {
     int len = snprintf(path, PATH_MAX, "%s/%s", disk->folder, name);
@@ -121,7 +128,15 @@ enum err log_disk_write(struct log_disk *disk, int fd, const char *name, const v
 enum err log_disk_sync(struct log_disk *disk, int fd, const char *name)
 {
     if (disk->io->fdatasync(disk->io->context, fd) != 0) {
-        return failed(disk, "fdatasync", name, 0, errno);
+        return sync_failed(disk, "fdatasync", name);
+    }
+    return ERR_OK;
+}
+
+enum err log_disk_cut(struct log_disk *disk, int fd, const char *name, uint64_t len)
+{
+    if (disk->io->ftruncate(disk->io->context, fd, (off_t)len) != 0) {
+        return failed(disk, "ftruncate", name, len, errno);
     }
     return ERR_OK;
 }
@@ -129,24 +144,25 @@ enum err log_disk_sync(struct log_disk *disk, int fd, const char *name)
 enum err log_disk_reserve(struct log_disk *disk, int fd, const char *name, uint64_t len)
 {
     const struct log_io *io = disk->io;
+    enum err err = ERR_UNSUPPORTED;
 
     if (io->fallocate(io->context, fd, 0, (off_t)len) == 0) {
         return ERR_OK;
     }
-    if (errno != ENOSPC && errno != EOPNOTSUPP) {
-        return failed(disk, "fallocate", name, 0, errno);
+    if (errno != EOPNOTSUPP) {
+        err = failed(disk, "fallocate", name, 0, errno);
     }
     /* What was reserved before the space ended is given back: small groups may still fit. */
-    if (io->ftruncate(io->context, fd, 0) != 0) {
-        return failed(disk, "ftruncate", name, 0, errno);
+    if (err == ERR_NO_SPACE && log_disk_cut(disk, fd, name, 0) != ERR_OK) {
+        err = ERR_IO;
     }
-    return ERR_OK;
+    return err;
 }
 
 static enum err sync_folder(struct log_disk *disk)
 {
     if (disk->io->sync_folder(disk->io->context, disk->folder) != 0) {
-        return failed(disk, "fsync", ".", 0, errno);
+        return sync_failed(disk, "fsync", ".");
     }
     return ERR_OK;
 }
@@ -182,6 +198,14 @@ enum err log_disk_list(struct log_disk *disk, void (*each)(void *arg, const char
 {
     if (disk->io->list(disk->io->context, disk->folder, each, arg) != 0) {
         return failed(disk, "readdir", ".", 0, errno);
+    }
+    return ERR_OK;
+}
+
+enum err log_disk_space(struct log_disk *disk, uint64_t *out_total, uint64_t *out_free)
+{
+    if (disk->io->space(disk->io->context, disk->folder, out_total, out_free) != 0) {
+        return failed(disk, "statvfs", ".", 0, errno);
     }
     return ERR_OK;
 }

@@ -4,8 +4,8 @@
  *
  * A segment file, all numbers big-endian, everything in units of one sector (512 bytes):
  *
- *     sector 0   segment header: magic, format version, first index, term and time of the entry
- *                before it, checksum in the last 8 bytes
+ *     sector 0   segment header: magic, format version, generation, first index, term and time of
+ *                the entry before it, checksum in the last 8 bytes
  *     then       groups, each beginning on a sector and padded to one with zeros
  *     then       zeros to the end of the file (preallocated)
  *
@@ -28,6 +28,9 @@
  *
  * A truncation within a segment is a group too: removing entries rewrites nothing, is atomic, and
  * leaves every byte in front of a durable end unchanged for ever.
+ *
+ * A reset of the log makes a segment of the next generation. The newest generation in the folder is
+ * the log; segments of older ones are what a crash has kept of the removal of the old log.
  */
 #ifndef QUORUMFS_LOG_INTERNAL_H
 #define QUORUMFS_LOG_INTERNAL_H
@@ -57,7 +60,8 @@ struct log_disk {
 };
 
 /* Each repeats interrupted and short calls; an error fills disk->failure and is ERR_IO,
- * ERR_NO_SPACE or ERR_MEMORY. `name` is the file name within the folder. */
+ * ERR_NO_SPACE or ERR_MEMORY; of a sync ERR_IO, whatever the reason: what it lost stays lost. `name`
+ * is the file name within the folder. */
 enum err log_disk_open(struct log_disk *disk, const char *name, int flags, int *out_fd);
 void log_disk_close(struct log_disk *disk, int *fd); /* -1 is fine; sets -1 */
 enum err log_disk_size(struct log_disk *disk, int fd, const char *name, uint64_t *out_size);
@@ -66,13 +70,14 @@ enum err log_disk_read(struct log_disk *disk, int fd, const char *name, void *to
 enum err log_disk_write(struct log_disk *disk, int fd, const char *name, const void *from,
                         size_t len, uint64_t offset);
 enum err log_disk_sync(struct log_disk *disk, int fd, const char *name);
-/* Reserves `len` bytes from the start. No space for all of them is no error: the file then grows
- * with each write. */
+enum err log_disk_cut(struct log_disk *disk, int fd, const char *name, uint64_t len);
+/* Reserves `len` bytes of an empty file. ERR_NO_SPACE or ERR_UNSUPPORTED: it is still empty. */
 enum err log_disk_reserve(struct log_disk *disk, int fd, const char *name, uint64_t len);
 /* The new name is durable when these return. */
 enum err log_disk_rename(struct log_disk *disk, const char *from, const char *to);
 enum err log_disk_unlink(struct log_disk *disk, const char *name);
 enum err log_disk_list(struct log_disk *disk, void (*each)(void *arg, const char *name), void *arg);
+enum err log_disk_space(struct log_disk *disk, uint64_t *out_total, uint64_t *out_free);
 
 /* One clause for log lines and errors: `pwrite of 00...1.log at 512: No space left on device`. */
 void log_failure_text(const struct log_failure *failure, char text[static LOG_TEXT_BYTES]);
@@ -119,11 +124,15 @@ void log_segment_name(char name[static LOG_NAME_BYTES], uint64_t first_index);
 /* Whether it is the name of a segment. */
 bool log_segment_parse_name(const char *name, uint64_t *out_first_index);
 
-/* Encodes the header of a segment whose first index follows `before`; returns its checksum. */
-uint64_t log_header_encode(uint8_t sector[static LOG_SECTOR_BYTES],
-                           const struct log_position *before);
-bool log_header_decode(const uint8_t sector[static LOG_SECTOR_BYTES],
-                       struct log_position *out_before, uint64_t *out_checksum);
+struct log_header {
+    struct log_position before; /* the entry in front of the segment */
+    uint32_t generation;
+    uint64_t checksum;
+};
+
+/* Encodes a header and sets its checksum. */
+void log_header_encode(uint8_t sector[static LOG_SECTOR_BYTES], struct log_header *header);
+bool log_header_decode(const uint8_t sector[static LOG_SECTOR_BYTES], struct log_header *out);
 
 /* How many of the entries fit one group; at least one. */
 size_t log_group_fit(struct raft_entry *const *entries, size_t count);
@@ -160,6 +169,7 @@ struct log_mark {
 
 struct log_segment {
     uint64_t first_index;
+    struct log_position before;
     uint64_t end;   /* offset behind the last durable group */
     uint64_t chain; /* checksum of that group */
     struct log_mark *marks;
@@ -203,11 +213,14 @@ enum err log_window_get(struct log_window *window, uint64_t offset, size_t len, 
 
 /* ---- the log ---- */
 
+#define LOG_RESERVE_NAME "reserve"
+
 /* Invariants:
  *   1. segments[0] exists; each next one begins behind the last index of the one before.
  *   2. The last segment is the tail, open as tail_fd; only it is written to.
  *   3. Nothing is written while an earlier group of this log is unsynced (CONSENSUS 9).
  *   4. `end` of a segment moves only after its fdatasync: readers see durable entries only.
+ *   5. Behind `end` of the tail are zeros, or the file ends; but while a write is under way.
  * The writing thread alone changes anything but `window`; `lock` makes that visible to readers. */
 struct log {
     struct log_disk disk;
@@ -219,6 +232,12 @@ struct log {
     uint64_t vote_counter; /* of the newest record */
     struct buffer group;   /* the group that is being written */
     struct log_position last;
+    uint32_t generation;
+    /* The disk was full within a truncation: `last` is cut, the group that says so is missing. */
+    bool truncation_due;
+    bool has_reserve;
+    bool no_reserve; /* the file system cannot reserve */
+    bool low_space;  /* what log_check_space said */
 
     pthread_mutex_t lock; /* of the following, held for moments */
     struct log_segment *segments;
@@ -236,15 +255,29 @@ struct log_segment *log_tail(struct log *log);
 
 /* Makes room for one more segment, so that log_segments_add cannot fail. */
 enum err log_segments_reserve(struct log *log);
-/* A segment without groups, whose header has that checksum, becomes the last one. */
-void log_segments_add(struct log *log, uint64_t first_index, uint64_t checksum);
+/* A segment without groups becomes the last one. */
+void log_segments_add(struct log *log, const struct log_header *header);
 
-/* Makes the temporary file of a segment, preallocated for at least `bytes`; then makes it durable
- * and gives it its name, which is when the segment begins to exist. (log.c) */
+/* Makes the temporary file of a segment, preallocated for at least `bytes` if there is space; then
+ * makes it durable and gives it its name, which is when the segment begins to exist. (log.c) */
 enum err log_segment_begin(struct log *log, uint64_t bytes, int *out_fd);
 enum err log_segment_publish(struct log *log, uint64_t first_index, int fd);
+/* After an error in between: gives the space back and closes; returns the error that counts. */
+enum err log_segment_give_up(struct log *log, enum err err, int *fd);
+/* Makes the file of a new segment behind header->before. (log.c) */
+enum err log_segment_make(struct log *log, struct log_header *header, int *out_fd);
 /* Makes a new segment behind log->last the tail. (log.c) */
 enum err log_segment_create(struct log *log);
+
+/* Writes the group in log->group behind the tail, syncs it, and lets readers see it up to
+ * log->last. ERR_NO_SPACE: nothing is written. (log.c) */
+enum err log_write_group(struct log *log, const struct log_group *group);
+
+/* Whether the call that ended with *err is to be made again: it was ERR_NO_SPACE and the reserve
+ * has been released. May change *err. (log_space.c) */
+bool log_make_room(struct log *log, enum err *err);
+/* Looks for the reserve. (log_space.c) */
+enum err log_space_open(struct log *log);
 
 /* Finds all segments, checks every group, makes the tail anew, or the first segment of a new log.
  * (log_recover.c) */

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static int system_open(void *context, const char *path, int flags, mode_t mode)
@@ -118,6 +119,19 @@ static int system_list(void *context, const char *folder, void (*each)(void *arg
     return errno_value == 0 ? 0 : -1;
 }
 
+static int system_space(void *context, const char *folder, uint64_t *out_total, uint64_t *out_free)
+{
+    struct statvfs figures;
+
+    (void)context;
+    if (statvfs(folder, &figures) != 0) {
+        return -1;
+    }
+    *out_total = (uint64_t)figures.f_blocks * figures.f_frsize;
+    *out_free = (uint64_t)figures.f_bavail * figures.f_frsize;
+    return 0;
+}
+
 const struct log_io log_io_system = {
     .open = system_open,
     .close = system_close,
@@ -131,4 +145,5 @@ const struct log_io log_io_system = {
     .unlink = system_unlink,
     .sync_folder = system_sync_folder,
     .list = system_list,
+    .space = system_space,
 };

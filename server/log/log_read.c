@@ -4,8 +4,8 @@
  * the loop while the log thread writes, and by log.c for the entry before a cut.
  *
  * A reader never shares a descriptor with the writer and never looks behind a durable end, so what
- * it reads does not change under it. Only a truncation that removes whole files must keep it out
- * (log.c takes read_lock for that).
+ * it reads does not change under it. Only what removes whole files must keep it out (log_cut.c
+ * takes read_lock for that).
  */
 #include <fcntl.h>
 #include <string.h>
@@ -264,6 +264,51 @@ enum err log_term(struct log *log, uint64_t index, uint64_t *out_term)
     if (err == ERR_OK) {
         CHECK_OP(at.index, ==, index);
         *out_term = at.term;
+        return ERR_OK;
     }
+    CHECK(pthread_mutex_lock(&log->lock) == 0);
+    if (err == ERR_NO_NODE && index == log->before.index) {
+        *out_term = log->before.term;
+        err = ERR_OK;
+    }
+    CHECK(pthread_mutex_unlock(&log->lock) == 0);
     return err;
+}
+
+/* ---- figures ---- */
+
+uint64_t log_last_index(struct log *log)
+{
+    uint64_t index = 0;
+
+    CHECK(pthread_mutex_lock(&log->lock) == 0);
+    index = log->last_index;
+    CHECK(pthread_mutex_unlock(&log->lock) == 0);
+    return index;
+}
+
+uint64_t log_bytes(struct log *log)
+{
+    uint64_t bytes = 0;
+
+    CHECK(pthread_mutex_lock(&log->lock) == 0);
+    for (size_t i = 0; i < log->segment_count; i++) {
+        bytes += log->segments[i].end;
+    }
+    CHECK(pthread_mutex_unlock(&log->lock) == 0);
+    return bytes;
+}
+
+uint64_t log_index_of_bytes(struct log *log, uint64_t bytes)
+{
+    uint64_t index = 0;
+    uint64_t behind = 0;
+
+    CHECK(pthread_mutex_lock(&log->lock) == 0);
+    for (size_t i = log->segment_count; i > 0 && (index == 0 || behind < bytes); i--) {
+        index = log->segments[i - 1].first_index;
+        behind += log->segments[i - 1].end;
+    }
+    CHECK(pthread_mutex_unlock(&log->lock) == 0);
+    return index;
 }

@@ -8,10 +8,12 @@
  *     bad, last segment, nothing whole behind it -> torn: dropped
  *     bad, anything else               -> ERR_CORRUPT: it was durable once, and others count on it
  *     a gap between two segments       -> ERR_CORRUPT
+ *     segments of an older generation  -> removed: the log was reset
  *
  * At most one group is ever unsynced (CONSENSUS 9), and a segment is begun only when all before it
  * is synced, so a torn group is the last. A changed bit in the last group looks the same.
  */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,16 +184,22 @@ static enum err judge_rest(struct recovery *recovery)
 
 /* ---- segments ---- */
 
-/* Reads the header of the segment that log->window has open. */
-static enum err take_header(struct recovery *recovery)
+/* Opens a segment in log->window and reads its header. */
+static enum err open_segment(struct recovery *recovery, uint64_t first_index,
+                             struct log_header *out)
 {
     struct log *log = recovery->log;
-    uint64_t first_index = log->window.segment;
-    struct log_position before = {0};
-    uint64_t checksum = 0;
+    char name[LOG_NAME_BYTES];
     const uint8_t *bytes = NULL;
-    enum err err = ERR_OK;
+    enum err err = log_window_open(&log->window, first_index);
 
+    log_segment_name(name, first_index);
+    if (err == ERR_OK) {
+        err = log_disk_size(&log->window.disk, log->window.fd, name, &recovery->size);
+    }
+    if (err != ERR_OK) {
+        return err;
+    }
     if (recovery->size < LOG_SECTOR_BYTES) {
         return corrupt(recovery, 0, "no segment header", recovery->size, LOG_SECTOR_BYTES);
     }
@@ -200,25 +208,36 @@ static enum err take_header(struct recovery *recovery)
         return err;
     }
     /* A segment gets its name only when its header is durable. */
-    if (!log_header_decode(bytes, &before, &checksum)) {
+    if (!log_header_decode(bytes, out)) {
         return corrupt(recovery, 0, "a bad segment header", get_be64(bytes + 16), first_index);
     }
-    if (before.index + 1 != first_index) {
-        return corrupt(recovery, 0, "a header of another segment", before.index + 1, first_index);
+    if (out->before.index + 1 != first_index) {
+        return corrupt(recovery, 0, "a header of another segment", out->before.index + 1,
+                       first_index);
     }
+    return ERR_OK;
+}
+
+/* The header must follow what is there. */
+static enum err take_header(struct recovery *recovery, const struct log_header *header)
+{
+    struct log *log = recovery->log;
+    const struct log_position *before = &header->before;
+    enum err err = ERR_OK;
+
     if (log->segment_count == 0) {
-        log->before = before;
-        log->last = before;
-    } else if (before.index != log->last.index) {
-        return corrupt(recovery, 0, "a hole in front of the first index", first_index,
+        log->before = *before;
+        log->last = *before;
+    } else if (before->index != log->last.index) {
+        return corrupt(recovery, 0, "a hole in front of the first index", before->index + 1,
                        log->last.index + 1);
-    } else if (before.term != log->last.term) {
-        return corrupt(recovery, 0, "another term in front of the first index", before.term,
+    } else if (before->term != log->last.term) {
+        return corrupt(recovery, 0, "another term in front of the first index", before->term,
                        log->last.term);
     }
     err = log_segments_reserve(log);
     if (err == ERR_OK) {
-        log_segments_add(log, first_index, checksum);
+        log_segments_add(log, header);
     }
     return err;
 }
@@ -226,16 +245,12 @@ static enum err take_header(struct recovery *recovery)
 static enum err recover_segment(struct recovery *recovery, uint64_t first_index)
 {
     struct log *log = recovery->log;
-    char name[LOG_NAME_BYTES];
+    struct log_header header;
     bool is_whole = true;
-    enum err err = log_window_open(&log->window, first_index);
+    enum err err = open_segment(recovery, first_index, &header);
 
-    log_segment_name(name, first_index);
     if (err == ERR_OK) {
-        err = log_disk_size(&log->window.disk, log->window.fd, name, &recovery->size);
-    }
-    if (err == ERR_OK) {
-        err = take_header(recovery);
+        err = take_header(recovery, &header);
     }
     while (err == ERR_OK && is_whole) {
         struct log_group group;
@@ -248,12 +263,11 @@ static enum err recover_segment(struct recovery *recovery, uint64_t first_index)
     return err == ERR_OK ? judge_rest(recovery) : err;
 }
 
-/* Writes what is whole of the tail to a new file: pages that an earlier failed sync left in memory
- * only are then truly on disk, and behind the end are zeros again (CONSENSUS 6). */
-static enum err make_tail_anew(struct log *log)
+/* Writes what is whole of the tail to tail_fd. */
+static enum err write_tail(struct log *log, const char *name)
 {
     const struct log_segment *tail = log_tail(log);
-    enum err err = log_segment_begin(log, tail->end, &log->tail_fd);
+    enum err err = ERR_OK;
 
     for (uint64_t at = 0; at < tail->end && err == ERR_OK; at += COPY_BYTES) {
         uint64_t left = tail->end - at;
@@ -261,18 +275,73 @@ static enum err make_tail_anew(struct log *log)
         const uint8_t *bytes = NULL;
         err = log_window_get(&log->window, at, len, tail->end, &bytes);
         if (err == ERR_OK) {
-            err = log_disk_write(&log->disk, log->tail_fd, LOG_SEGMENT_TMP_NAME, bytes, len, at);
+            err = log_disk_write(&log->disk, log->tail_fd, name, bytes, len, at);
         }
     }
-    /* It shows the file that is about to go. */
+    return err;
+}
+
+/* Writes what is whole of the tail to a new file: pages that an earlier failed sync left in memory
+ * only are then truly on disk, and behind the end are zeros again (CONSENSUS 6). */
+static enum err make_tail_anew(struct log *log)
+{
+    const struct log_segment *tail = log_tail(log);
+    enum err err = log_segment_begin(log, tail->end, &log->tail_fd);
+
+    if (err == ERR_OK) {
+        err = write_tail(log, LOG_SEGMENT_TMP_NAME);
+    }
+    if (err == ERR_OK) {
+        err = log_segment_publish(log, tail->first_index, log->tail_fd);
+    }
+    return err == ERR_OK ? err : log_segment_give_up(log, err, &log->tail_fd);
+}
+
+/* The same without space for a new file: the same bytes into the same blocks. A crash within
+ * leaves each sector as it is seen now or as it was durable before, so nothing that was durable
+ * goes, and nothing else was trusted. */
+static enum err renew_tail_in_place(struct recovery *recovery)
+{
+    struct log *log = recovery->log;
+    char name[LOG_NAME_BYTES];
+    enum err err = ERR_OK;
+
+    log_segment_name(name, log_tail(log)->first_index);
+    err = log_disk_open(&log->disk, name, O_RDWR, &log->tail_fd);
+    if (err == ERR_OK) {
+        err = write_tail(log, name);
+    }
+    if (err == ERR_OK && recovery->torn_bytes != 0) {
+        err = log_disk_cut(&log->disk, log->tail_fd, name, log_tail(log)->end);
+    }
+    return err == ERR_OK ? log_disk_sync(&log->disk, log->tail_fd, name) : err;
+}
+
+static enum err renew_tail(struct recovery *recovery)
+{
+    struct log *log = recovery->log;
+    enum err err = ERR_OK;
+
+    do {
+        err = make_tail_anew(log);
+    } while (log_make_room(log, &err));
+    if (err == ERR_NO_SPACE) {
+        err = renew_tail_in_place(recovery);
+    }
+    /* It shows the file that may be gone. */
     log_window_close(&log->window);
-    return err == ERR_OK ? log_segment_publish(log, tail->first_index, log->tail_fd) : err;
+    return err;
 }
 
 /* ---- the folder ---- */
 
+struct listed {
+    uint64_t first_index;
+    uint32_t generation;
+};
+
 struct listing {
-    uint64_t *first_index; /* of each segment */
+    struct listed *segment;
     size_t count;
     size_t capacity;
     bool no_memory;
@@ -288,24 +357,56 @@ static void note_segment(void *arg, const char *name)
     }
     if (listing->count == listing->capacity) {
         size_t capacity = listing->capacity == 0 ? 16 : listing->capacity * 2;
-        uint64_t *more = realloc(listing->first_index, capacity * sizeof(*more));
+        struct listed *more = realloc(listing->segment, capacity * sizeof(*more));
         if (more == NULL) {
             listing->no_memory = true;
             return;
         }
-        listing->first_index = more;
+        listing->segment = more;
         listing->capacity = capacity;
     }
-    listing->first_index[listing->count] = first_index;
+    listing->segment[listing->count] = (struct listed){.first_index = first_index};
     listing->count++;
 }
 
 static int compare(const void *a, const void *b)
 {
-    uint64_t left = *(const uint64_t *)a;
-    uint64_t right = *(const uint64_t *)b;
+    uint64_t left = ((const struct listed *)a)->first_index;
+    uint64_t right = ((const struct listed *)b)->first_index;
 
     return (left > right) - (left < right);
+}
+
+/* Removes what a reset of the log has left, and sorts the rest. */
+static enum err drop_old_generations(struct recovery *recovery, struct listing *listing)
+{
+    struct log *log = recovery->log;
+    size_t kept = 0;
+    enum err err = ERR_OK;
+
+    for (size_t i = 0; i < listing->count && err == ERR_OK; i++) {
+        struct listed *segment = &listing->segment[i];
+        struct log_header header = {.generation = 0};
+        err = open_segment(recovery, segment->first_index, &header);
+        segment->generation = header.generation;
+        if (segment->generation > log->generation) {
+            log->generation = segment->generation;
+        }
+    }
+    log_window_close(&log->window);
+    for (size_t i = 0; i < listing->count && err == ERR_OK; i++) {
+        char name[LOG_NAME_BYTES];
+        if (listing->segment[i].generation == log->generation) {
+            listing->segment[kept] = listing->segment[i];
+            kept++;
+            continue;
+        }
+        log_segment_name(name, listing->segment[i].first_index);
+        err = log_disk_unlink(&log->disk, name);
+    }
+    listing->count = kept;
+    qsort(listing->segment, listing->count, sizeof(*listing->segment), compare);
+    return err;
 }
 
 enum err log_recover(struct log *log, uint64_t *out_torn_bytes, struct buffer *error)
@@ -321,19 +422,21 @@ enum err log_recover(struct log *log, uint64_t *out_torn_bytes, struct buffer *e
         goto out;
     }
     if (listing.count == 0) {
-        err = log_segment_create(log);
+        do {
+            err = log_segment_create(log);
+        } while (log_make_room(log, &err));
         goto out;
     }
-    qsort(listing.first_index, listing.count, sizeof(*listing.first_index), compare);
+    err = drop_old_generations(&recovery, &listing);
     for (size_t i = 0; i < listing.count && err == ERR_OK; i++) {
         recovery.is_last = i + 1 == listing.count;
-        err = recover_segment(&recovery, listing.first_index[i]);
+        err = recover_segment(&recovery, listing.segment[i].first_index);
     }
     if (err == ERR_OK) {
-        err = make_tail_anew(log);
+        err = renew_tail(&recovery);
     }
     *out_torn_bytes = recovery.torn_bytes;
 out:
-    free(listing.first_index);
+    free(listing.segment);
     return err;
 }

@@ -42,24 +42,20 @@ bool log_segment_parse_name(const char *name, uint64_t *out_first_index)
     return parse_u64(digits, 1, UINT64_MAX, out_first_index) == ERR_OK;
 }
 
-uint64_t log_header_encode(uint8_t sector[static LOG_SECTOR_BYTES],
-                           const struct log_position *before)
+void log_header_encode(uint8_t sector[static LOG_SECTOR_BYTES], struct log_header *header)
 {
-    uint64_t checksum = 0;
-
     memset(sector, 0, LOG_SECTOR_BYTES);
     put_be64(sector, SEGMENT_MAGIC);
     put_be32(sector + 8, SEGMENT_VERSION);
-    put_be64(sector + 16, before->index + 1);
-    put_be64(sector + 24, before->term);
-    put_be64(sector + 32, (uint64_t)before->time_ns);
-    checksum = XXH3_64bits(sector, HEADER_CHECKSUM_AT);
-    put_be64(sector + HEADER_CHECKSUM_AT, checksum);
-    return checksum;
+    put_be32(sector + 12, header->generation);
+    put_be64(sector + 16, header->before.index + 1);
+    put_be64(sector + 24, header->before.term);
+    put_be64(sector + 32, (uint64_t)header->before.time_ns);
+    header->checksum = XXH3_64bits(sector, HEADER_CHECKSUM_AT);
+    put_be64(sector + HEADER_CHECKSUM_AT, header->checksum);
 }
 
-bool log_header_decode(const uint8_t sector[static LOG_SECTOR_BYTES],
-                       struct log_position *out_before, uint64_t *out_checksum)
+bool log_header_decode(const uint8_t sector[static LOG_SECTOR_BYTES], struct log_header *out)
 {
     uint64_t checksum = get_be64(sector + HEADER_CHECKSUM_AT);
 
@@ -67,12 +63,13 @@ bool log_header_decode(const uint8_t sector[static LOG_SECTOR_BYTES],
         get_be64(sector + 16) == 0 || XXH3_64bits(sector, HEADER_CHECKSUM_AT) != checksum) {
         return false;
     }
-    *out_before = (struct log_position){
-        .index = get_be64(sector + 16) - 1,
-        .term = get_be64(sector + 24),
-        .time_ns = (int64_t)get_be64(sector + 32),
+    *out = (struct log_header){
+        .before = {.index = get_be64(sector + 16) - 1,
+                   .term = get_be64(sector + 24),
+                   .time_ns = (int64_t)get_be64(sector + 32)},
+        .generation = get_be32(sector + 12),
+        .checksum = checksum,
     };
-    *out_checksum = checksum;
     return true;
 }
 

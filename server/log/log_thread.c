@@ -13,16 +13,23 @@
  *   3. A batch is reported as a whole, after all of it is durable. In a batch the newest
  *      {term, vote} is written first, then at most one truncation, then the entries: should the
  *      process die in between, no message that any of it allows has been sent.
- *   4. After a failed write nothing is reported; the process ends.
+ *   4. After a failed write nothing is reported; the process ends. A full disk holds the batch up,
+ *      and all behind it; only the removal of old segments goes on, as it makes room.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/check.h"
 #include "common/logging.h"
 #include "server/log/log_internal.h"
+
+/* How often a full disk is tried again, and how often free space is looked at without work. */
+#define RETRY_MS 200
+#define LOOK_MS  1000
 
 struct job {
     struct job *next;
@@ -45,11 +52,24 @@ struct log_thread {
     size_t batch_capacity;
 
     pthread_mutex_t lock; /* of the following */
-    pthread_cond_t news;  /* waiting is not empty, or stop */
+    pthread_cond_t news;  /* waiting is not empty, compact_index is set, or stop */
     struct job_queue waiting;
     struct job_queue done;
+    struct job_queue dropped; /* held up by a full disk when it had to stop */
     bool stop;
+    uint64_t compact_index;   /* 0: nothing to do */
+    struct log_saved figures; /* of the next poll: all that no job says */
+    bool has_figures;         /* some of them are news */
+    uint64_t busy_since_us;   /* 0: no batch is under way */
 };
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
 
 static void queue_init(struct job_queue *queue)
 {
@@ -95,10 +115,9 @@ struct batch {
 
 /* The process ends: what is on the disk is not known, and another attempt could succeed falsely
  * (CONSENSUS 6). */
-static _Noreturn void give_up(struct log_thread *thread, const struct batch *batch,
+static _Noreturn void give_up(struct log_thread *thread, const struct log_save *save,
                               const char *doing, enum err err)
 {
-    const struct log_save *save = &batch->save;
     char text[LOG_TEXT_BYTES];
 
     log_failure_text(&thread->log->disk.failure, text);
@@ -178,57 +197,187 @@ static enum err gather(struct log_thread *thread, struct batch *batch)
     return ERR_OK;
 }
 
-static void write_batch(struct log_thread *thread, struct batch *batch)
+/* Waits for work until the time; with the lock. */
+static void wait_until(struct log_thread *thread, uint64_t until_us)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_us / 1000000),
+                             .tv_nsec = (long)(until_us % 1000000 * 1000)};
+    int code = pthread_cond_timedwait(&thread->news, &thread->lock, &until);
+
+    CHECK(code == 0 || code == ETIMEDOUT);
+}
+
+static void tell_low_space(struct log_thread *thread, bool low)
+{
+    bool is_news = false;
+
+    CHECK(pthread_mutex_lock(&thread->lock) == 0);
+    is_news = thread->figures.low_space != low;
+    thread->figures.low_space = low;
+    thread->has_figures = thread->has_figures || is_news;
+    CHECK(pthread_mutex_unlock(&thread->lock) == 0);
+    if (is_news) {
+        logging_write(low ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "log",
+                      low ? "space_is_low" : "space_is_enough", "folder=\"%s\"",
+                      thread->log->folder);
+        thread->wake(thread->arg);
+    }
+}
+
+static void look_for_space(struct log_thread *thread)
+{
+    static const struct log_save nothing;
+    bool low = false;
+    enum err err = log_check_space(thread->log, &low);
+
+    if (err != ERR_OK) {
+        give_up(thread, &nothing, "looking for space", err);
+    }
+    tell_low_space(thread, low);
+}
+
+/* Removes old segments, if that was asked for. */
+static void compact(struct log_thread *thread)
+{
+    static const struct log_save nothing;
+    struct log *log = thread->log;
+    uint64_t index = 0;
+    enum err err = ERR_OK;
+
+    CHECK(pthread_mutex_lock(&thread->lock) == 0);
+    index = thread->compact_index;
+    thread->compact_index = 0;
+    CHECK(pthread_mutex_unlock(&thread->lock) == 0);
+    if (index <= log->before.index + 1) {
+        return;
+    }
+    err = log_compact(log, index);
+    if (err != ERR_OK && err != ERR_NO_SPACE) {
+        give_up(thread, &nothing, "removing old segments", err);
+    }
+    CHECK(pthread_mutex_lock(&thread->lock) == 0);
+    thread->figures.compacted = true;
+    thread->figures.first_index = log->before.index + 1;
+    thread->figures.before_term = log->before.term;
+    thread->has_figures = true;
+    CHECK(pthread_mutex_unlock(&thread->lock) == 0);
+    thread->wake(thread->arg);
+}
+
+/* The disk is full: waits a while. False: the thread is to stop. */
+static bool wait_for_space(struct log_thread *thread)
+{
+    uint64_t until_us = now_us() + RETRY_MS * 1000;
+    bool go_on = true;
+
+    tell_low_space(thread, true);
+    CHECK(pthread_mutex_lock(&thread->lock) == 0);
+    while (!thread->stop && thread->compact_index == 0 && now_us() < until_us) {
+        wait_until(thread, until_us);
+    }
+    go_on = !thread->stop;
+    CHECK(pthread_mutex_unlock(&thread->lock) == 0);
+    compact(thread);
+    return go_on;
+}
+
+static enum err append_rest(struct log *log, const struct log_save *save)
+{
+    uint64_t done = log->last.index + 1 - save->entries[0]->index;
+
+    CHECK_OP(done, <, save->entry_count);
+    return log_append(log, save->entries + done, save->entry_count - (size_t)done);
+}
+
+/* False: a full disk holds it up, and the thread is to stop. */
+static bool write_batch(struct log_thread *thread, struct batch *batch)
 {
     const struct log_save *save = &batch->save;
     enum err err = gather(thread, batch);
 
     if (err != ERR_OK) {
-        give_up(thread, batch, "gathering entries", err);
+        give_up(thread, save, "gathering entries", err);
     }
     if (save->save_term) {
-        err = log_save_term(thread->log, save->term, save->vote);
-        if (err != ERR_OK) {
-            give_up(thread, batch, "saving term and vote", err);
+        do {
+            err = log_save_term(thread->log, save->term, save->vote);
+        } while (err == ERR_NO_SPACE && wait_for_space(thread));
+        if (err != ERR_OK && err != ERR_NO_SPACE) {
+            give_up(thread, save, "saving term and vote", err);
         }
     }
-    if (save->truncate) {
-        err = log_truncate(thread->log, save->truncate_index);
-        if (err != ERR_OK) {
-            give_up(thread, batch, "truncating", err);
+    if (err == ERR_OK && save->truncate) {
+        do {
+            err = log_truncate(thread->log, save->truncate_index);
+        } while (err == ERR_NO_SPACE && wait_for_space(thread));
+        if (err != ERR_OK && err != ERR_NO_SPACE) {
+            give_up(thread, save, "truncating", err);
         }
     }
-    if (save->entry_count > 0) {
-        err = log_append(thread->log, save->entries, save->entry_count);
-        if (err != ERR_OK) {
-            give_up(thread, batch, "appending", err);
+    if (err == ERR_OK && save->entry_count > 0) {
+        do {
+            err = append_rest(thread->log, save);
+        } while (err == ERR_NO_SPACE && wait_for_space(thread));
+        if (err != ERR_OK && err != ERR_NO_SPACE) {
+            give_up(thread, save, "appending", err);
         }
     }
+    return err == ERR_OK;
+}
+
+/* Sleeps until there is something to do, at most LOOK_MS; with the lock. */
+static void wait_for_work(struct log_thread *thread)
+{
+    uint64_t until_us = now_us() + LOOK_MS * 1000;
+
+    while (thread->waiting.first == NULL && !thread->stop && thread->compact_index == 0 &&
+           now_us() < until_us) {
+        wait_until(thread, until_us);
+    }
+}
+
+/* Does the work of one batch. False: a full disk holds it up, and the thread is to stop. */
+static bool do_batch(struct log_thread *thread, struct batch *batch)
+{
+    bool is_done = write_batch(thread, batch);
+    uint64_t us = 0;
+
+    CHECK(pthread_mutex_lock(&thread->lock) == 0);
+    us = now_us() - thread->busy_since_us;
+    thread->busy_since_us = 0;
+    if (us > thread->figures.sync_us_max) {
+        thread->figures.sync_us_max = us;
+    }
+    queue_move(is_done ? &thread->done : &thread->dropped, &batch->jobs);
+    CHECK(pthread_mutex_unlock(&thread->lock) == 0);
+    if (is_done) {
+        thread->wake(thread->arg);
+    }
+    return is_done;
 }
 
 static void *run(void *arg)
 {
     struct log_thread *thread = arg;
+    bool go_on = true;
 
-    CHECK(pthread_mutex_lock(&thread->lock) == 0);
-    for (;;) {
+    while (go_on) {
         struct batch batch;
-        while (thread->waiting.first == NULL && !thread->stop) {
-            CHECK(pthread_cond_wait(&thread->news, &thread->lock) == 0);
-        }
-        if (thread->waiting.first == NULL) {
-            break;
-        }
+        bool has_batch = false;
+
+        look_for_space(thread);
+        CHECK(pthread_mutex_lock(&thread->lock) == 0);
+        wait_for_work(thread);
         take_batch(thread, &batch);
+        has_batch = batch.jobs.first != NULL;
+        thread->busy_since_us = has_batch ? now_us() : 0;
+        go_on = has_batch || !thread->stop;
         CHECK(pthread_mutex_unlock(&thread->lock) == 0);
-        write_batch(thread, &batch);
-        CHECK(pthread_mutex_lock(&thread->lock) == 0);
-        queue_move(&thread->done, &batch.jobs);
-        CHECK(pthread_mutex_unlock(&thread->lock) == 0);
-        thread->wake(thread->arg);
-        CHECK(pthread_mutex_lock(&thread->lock) == 0);
+        if (has_batch) {
+            go_on = do_batch(thread, &batch);
+        }
+        compact(thread);
     }
-    CHECK(pthread_mutex_unlock(&thread->lock) == 0);
     return NULL;
 }
 
@@ -238,6 +387,7 @@ static void thread_free(struct log_thread *thread)
 {
     queue_free(&thread->waiting);
     queue_free(&thread->done);
+    queue_free(&thread->dropped);
     CHECK(pthread_cond_destroy(&thread->news) == 0);
     CHECK(pthread_mutex_destroy(&thread->lock) == 0);
     free(thread->batch);
@@ -248,6 +398,7 @@ enum err log_thread_start(struct log *log, void (*wake)(void *arg), void *arg,
                           struct log_thread **out)
 {
     struct log_thread *thread = calloc(1, sizeof(*thread));
+    pthread_condattr_t attributes;
 
     if (thread == NULL) {
         return ERR_MEMORY;
@@ -257,8 +408,12 @@ enum err log_thread_start(struct log *log, void (*wake)(void *arg), void *arg,
     thread->arg = arg;
     queue_init(&thread->waiting);
     queue_init(&thread->done);
+    queue_init(&thread->dropped);
     CHECK(pthread_mutex_init(&thread->lock, /* attributes */ NULL) == 0);
-    CHECK(pthread_cond_init(&thread->news, /* attributes */ NULL) == 0);
+    CHECK(pthread_condattr_init(&attributes) == 0);
+    CHECK(pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC) == 0);
+    CHECK(pthread_cond_init(&thread->news, &attributes) == 0);
+    CHECK(pthread_condattr_destroy(&attributes) == 0);
     if (pthread_create(&thread->thread, /* attributes */ NULL, run, thread) != 0) {
         thread_free(thread);
         return ERR_MEMORY;
@@ -289,15 +444,32 @@ enum err log_thread_submit(struct log_thread *thread, const struct log_save *sav
     return ERR_OK;
 }
 
+void log_thread_compact(struct log_thread *thread, uint64_t index)
+{
+    CHECK(pthread_mutex_lock(&thread->lock) == 0);
+    if (index > thread->compact_index) {
+        thread->compact_index = index;
+    }
+    CHECK(pthread_cond_signal(&thread->news) == 0);
+    CHECK(pthread_mutex_unlock(&thread->lock) == 0);
+}
+
 bool log_thread_poll(struct log_thread *thread, struct log_saved *out)
 {
     struct job_queue done;
+    bool is_news = false;
 
     queue_init(&done);
     CHECK(pthread_mutex_lock(&thread->lock) == 0);
     queue_move(&done, &thread->done);
+    *out = thread->figures;
+    is_news = thread->has_figures;
+    if (thread->busy_since_us != 0 && now_us() - thread->busy_since_us > out->sync_us_max) {
+        out->sync_us_max = now_us() - thread->busy_since_us;
+    }
+    thread->figures = (struct log_saved){.low_space = out->low_space};
+    thread->has_figures = false;
     CHECK(pthread_mutex_unlock(&thread->lock) == 0);
-    *out = (struct log_saved){0};
     for (const struct job *job = done.first; job != NULL; job = job->next) {
         if (job->save.save_term) {
             out->term_saved = true;
@@ -310,7 +482,7 @@ bool log_thread_poll(struct log_thread *thread, struct log_saved *out)
         }
     }
     queue_free(&done);
-    return out->term_saved || out->log_saved;
+    return is_news || out->term_saved || out->log_saved;
 }
 
 void log_thread_stop(struct log_thread *thread)

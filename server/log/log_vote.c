@@ -8,8 +8,8 @@
  * Invariants:
  *   1. The whole slot with the higher counter is the record.
  *   2. A vote is answered only after the fdatasync of its slot (CONSENSUS 1).
- *   3. At a start the record is written to a new file before it is trusted: a failed sync before
- *      may have left it in the page cache only (CONSENSUS 6).
+ *   3. At a start the record is written anew before it is trusted: a failed sync before may have
+ *      left it in the page cache only (CONSENSUS 6).
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -107,7 +107,29 @@ static enum err write_anew(struct log *log, const struct record *record)
     if (err == ERR_OK) {
         err = log_disk_rename(&log->disk, VOTE_TMP_NAME, VOTE_NAME);
     }
+    if (err != ERR_OK) {
+        log_disk_close(&log->disk, &log->vote_fd);
+    }
     log->vote_counter = next.counter;
+    return err;
+}
+
+/* Without space for a new file: the same bytes into the same slot. The other one may still be what
+ * counts, should a crash tear this one. */
+static enum err write_in_place(struct log *log, const struct record *record)
+{
+    uint8_t slot[LOG_SECTOR_BYTES];
+    enum err err = log_disk_open(&log->disk, VOTE_NAME, O_RDWR, &log->vote_fd);
+
+    encode(slot, record);
+    if (err == ERR_OK) {
+        err = log_disk_write(&log->disk, log->vote_fd, VOTE_NAME, slot, sizeof(slot),
+                             record->counter % 2 * LOG_SECTOR_BYTES);
+    }
+    if (err == ERR_OK) {
+        err = log_disk_sync(&log->disk, log->vote_fd, VOTE_NAME);
+    }
+    log->vote_counter = record->counter;
     return err;
 }
 
@@ -128,6 +150,7 @@ static void note_name(void *arg, const char *name)
 enum err log_vote_open(struct log *log, struct log_state *state, struct buffer *error)
 {
     struct record record = {0};
+    struct record next = {0};
     struct found found = {0};
     enum err err = log_disk_list(&log->disk, note_name, &found);
 
@@ -146,11 +169,18 @@ enum err log_vote_open(struct log *log, struct log_state *state, struct buffer *
             err = read_record(log, &record, error);
         }
         log_disk_close(&log->disk, &log->vote_fd);
-        record.counter += 2 - record.counter % 2;
+    }
+    if (err != ERR_OK) {
+        return err;
     }
     state->term = record.term;
     state->vote = record.vote;
-    return err == ERR_OK ? write_anew(log, &record) : err;
+    next = record;
+    next.counter += found.vote ? 2 - record.counter % 2 : 0;
+    do {
+        err = write_anew(log, &next);
+    } while (log_make_room(log, &err));
+    return err == ERR_NO_SPACE && found.vote ? write_in_place(log, &record) : err;
 }
 
 enum err log_save_term(struct log *log, uint64_t term, uint64_t vote)
@@ -164,8 +194,13 @@ enum err log_save_term(struct log *log, uint64_t term, uint64_t vote)
     }
     encode(slot, &record);
     /* The even counters lie in slot 0: never written over is the newest record. */
-    err = log_disk_write(&log->disk, log->vote_fd, VOTE_NAME, slot, sizeof(slot),
-                         record.counter % 2 * LOG_SECTOR_BYTES);
+    do {
+        err = log_disk_write(&log->disk, log->vote_fd, VOTE_NAME, slot, sizeof(slot),
+                             record.counter % 2 * LOG_SECTOR_BYTES);
+    } while (log_make_room(log, &err));
+    if (err == ERR_NO_SPACE) {
+        return err; /* the next attempt writes to the same slot */
+    }
     if (err == ERR_OK) {
         err = log_disk_sync(&log->disk, log->vote_fd, VOTE_NAME);
     }

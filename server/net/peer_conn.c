@@ -165,6 +165,7 @@ static void replace_older(struct peer_conn *conn)
         if (older != conn && older->dialed == NULL && older->id == conn->id) {
             older->id = 0;
             stream_close(older->stream);
+            replica_peer_closed(conn->conns->replica, conn->id);
         }
     }
 }

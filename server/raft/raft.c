@@ -314,6 +314,7 @@ static void step_peer_closed(struct raft *raft, uint64_t id)
 
     if (peer != NULL) {
         peer->closed = true;
+        peer->restarted = true;
     }
     if (raft->role == RAFT_LEADER && peer != NULL) {
         raft_progress_probe(raft, peer); /* what was on its way is lost */

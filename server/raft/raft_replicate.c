@@ -345,7 +345,10 @@ static void on_reject(struct raft *raft, struct raft_progress *peer,
     uint64_t term = 0;
 
     if (message->log_index <= peer->match) {
-        return; /* overtaken: this place was acknowledged since */
+        if (!peer->restarted || hint >= peer->match) {
+            return; /* overtaken: this place was acknowledged since */
+        }
+        peer->match = hint; /* it has lost the end of its log: a torn group, dropped at its start */
     }
     if (peer->state == RAFT_REPLICATE) {
         raft_progress_probe(raft, peer);
@@ -378,6 +381,7 @@ enum err raft_on_append_answer(struct raft *raft, const struct raft_message *mes
         on_reject(raft, peer, message);
         return ERR_OK;
     }
+    peer->restarted = false;
     if (raft_progress_matched(raft, peer, message->log_index)) {
         raft_leader_commit(raft);
     }

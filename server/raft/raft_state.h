@@ -75,6 +75,7 @@ struct raft_progress {
     enum raft_vote_state vote;
     enum raft_progress_state state;
     uint64_t match; /* durable there and equal to ours */
+    bool restarted; /* its connection broke, and it has acknowledged nothing since */
     uint64_t next;  /* the next entry to send; > match */
     bool probe_sent;
     bool probe_again;   /* this probe repeats one: without entries */

@@ -286,3 +286,21 @@ within()
     run serves 1
     [ "$status" -ne 0 ] # an ensemble forms only when all are there
 }
+
+@test "a follower whose last group was cut off comes back under the same leader" {
+    start_ensemble 3
+    local old follower log
+    old=$(leader)
+    follower=$((old % 3 + 1))
+    for i in 1 2 3 4 5 6; do
+        ctl "$old" create "/n$i" "text $i"
+    done
+    ctl "$follower" sync
+    kill_replica "$follower"
+    log=$(echo "$T/$follower"/data/log/*.log)
+    truncate -s $(($(python3 -c 'import sys; print(len(open(sys.argv[1], "rb").read().rstrip(b"\0")))' "$log") - 5)) "$log"
+    start_replica "$follower"
+    wait_for 10 serves "$follower"
+    [ "$(ctl "$follower" get /n6)" = "text 6" ]
+    [ "$(leader)" = "$old" ]
+}

@@ -306,18 +306,26 @@ static bool fails(struct sim_disk *disk)
     return disk->fail_at == 0;
 }
 
-static bool no_space(const struct sim_disk *disk, const struct file *file, size_t size)
+static uint64_t free_space(const struct sim_disk *disk)
 {
     uint64_t used = 0;
 
-    if (disk->space == 0 || size <= file->size) {
-        return false;
+    if (disk->space == 0) {
+        return UINT64_MAX;
     }
     for (size_t i = 0; i < disk->now.count; i++) {
         used += disk->now.name[i].file->size;
     }
+    return used < disk->space ? disk->space - used : 0;
+}
+
+static bool no_space(const struct sim_disk *disk, const struct file *file, size_t size)
+{
+    if (size <= file->size || size - file->size <= free_space(disk)) {
+        return false;
+    }
     errno = ENOSPC;
-    return used + (size - file->size) > disk->space;
+    return true;
 }
 
 static struct file *handle_file(const struct sim_disk *disk, int fd)
@@ -390,12 +398,17 @@ static ssize_t disk_pwrite(void *context, int fd, const void *from, size_t len, 
     struct sim_disk *disk = context;
     struct file *file = handle_file(disk, fd);
     size_t to = (size_t)offset;
-    bool failed = fails(disk) || no_space(disk, file, to + len);
+    bool failed = fails(disk);
+    bool is_full = !failed && no_space(disk, file, to + len);
     int errno_value = errno;
 
     if (failed) {
         len = random_next(disk) % (len + 1) / SECTOR_BYTES * SECTOR_BYTES;
-        len = disk->space != 0 ? 0 : len;
+    } else if (is_full) {
+        /* What fits is written, and told as a short write. */
+        uint64_t end = file->size + free_space(disk);
+        len = end > to ? (size_t)(end - to) / SECTOR_BYTES * SECTOR_BYTES : 0;
+        failed = len == 0;
     }
     if (len > 0) {
         file_reserve(file, to + len);
@@ -517,6 +530,19 @@ static int disk_list(void *context, const char *folder, void (*each)(void *arg, 
     return 0;
 }
 
+static int disk_space(void *context, const char *folder, uint64_t *out_total, uint64_t *out_free)
+{
+    struct sim_disk *disk = context;
+
+    (void)folder;
+    if (fails(disk)) {
+        return -1;
+    }
+    *out_total = disk->space != 0 ? disk->space : UINT64_MAX;
+    *out_free = free_space(disk);
+    return 0;
+}
+
 /* ---- public ---- */
 
 struct sim_disk *sim_disk_new(uint64_t seed)
@@ -541,6 +567,7 @@ struct sim_disk *sim_disk_new(uint64_t seed)
         .unlink = disk_unlink,
         .sync_folder = disk_sync_folder,
         .list = disk_list,
+        .space = disk_space,
     };
     return disk;
 }

@@ -95,9 +95,9 @@ struct sim_client {
 
 /* ---- clients of a node (sim_serve.c) ---- */
 
-void sim_serve_send(void *node, struct client_conn *conn, const Wire__ToClient *message);
-void sim_serve_close(void *node, struct client_conn *conn, const char *reason);
-void sim_serve_resume(void *node, struct client_conn *conn);
+void sim_serve_send(void *context, struct client_conn *conn, const Wire__ToClient *message);
+void sim_serve_close(void *context, struct client_conn *conn, const char *reason);
+void sim_serve_resume(void *context, struct client_conn *conn);
 void sim_serve_crashed(struct sim_node *node);
 struct client_conn *sim_serve_accept(struct sim_client *client, struct sim_node *node);
 void sim_serve_post(struct client_conn *conn, const Wire__ToReplica *message); /* NULL: close */

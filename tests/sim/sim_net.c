@@ -229,30 +229,32 @@ static struct packet *packet_new(struct sim_node *from, uint64_t to)
     return packet;
 }
 
+static struct raft_entry *entry_copy(const struct raft_entry *entry)
+{
+    struct raft_entry *copy = raft_entry_new(entry->type, entry->data, entry->len);
+    CHECK(copy != NULL);
+    copy->index = entry->index;
+    copy->term = entry->term;
+    copy->time_ns = entry->time_ns;
+    return copy;
+}
+
 /* `message` with the entries from `first` on, up to `end`. */
 static struct packet *packet_raft(struct sim_node *from, const struct raft_message *message,
                                   size_t first, size_t end)
 {
     struct packet *packet = packet_new(from, message->to);
+    struct raft_entry **entries = sim_new((end - first + 1) * sizeof(struct raft_entry *));
     packet->is_raft = true;
     packet->raft = *message;
-    packet->raft.entries = NULL;
+    packet->raft.entries = entries;
     packet->raft.entry_count = end - first;
     if (first > 0) {
         packet->raft.log_index += first;
         packet->raft.log_term = message->entries[first - 1]->term;
     }
-    if (end > first) {
-        packet->raft.entries = sim_new((end - first) * sizeof(struct raft_entry *));
-    }
-    for (size_t i = 0; i < end - first; i++) {
-        const struct raft_entry *entry = message->entries[first + i];
-        struct raft_entry *copy = raft_entry_new(entry->type, entry->data, entry->len);
-        CHECK(copy != NULL);
-        copy->index = entry->index;
-        copy->term = entry->term;
-        copy->time_ns = entry->time_ns;
-        packet->raft.entries[i] = copy;
+    for (size_t i = first; i < end; i++) {
+        entries[i - first] = entry_copy(message->entries[i]);
     }
     return packet;
 }

@@ -89,9 +89,9 @@ struct sim_link {
 
 /* ---- network between replicas (sim_net.c) ---- */
 
-void sim_net_send_raft(void *node, const struct raft_message *message);
-void sim_net_send(void *node, uint64_t to, const Wire__PeerMessage *message);
-bool sim_net_is_connected(void *node, uint64_t id);
+void sim_net_send_raft(void *context, const struct raft_message *message);
+void sim_net_send(void *context, uint64_t to, const Wire__PeerMessage *message);
+bool sim_net_is_connected(void *context, uint64_t id);
 /* The connections of a node that starts; of one that has crashed. */
 void sim_net_open(struct sim_node *node);
 void sim_net_close(struct sim_node *node);
@@ -118,10 +118,10 @@ void sim_node_soon(struct sim_node *node); /* a turn for what was handed in */
 
 /* ---- log of a node (sim_save.c) ---- */
 
-enum err sim_save_submit(void *node, const struct log_save *work);
-enum err sim_save_read(void *node, uint64_t index, size_t bytes_max, size_t count_max,
+enum err sim_save_submit(void *context, const struct log_save *work);
+enum err sim_save_read(void *context, uint64_t index, size_t bytes_max, size_t count_max,
                        struct raft_entry **out, size_t *out_count);
-enum err sim_save_term(void *node, uint64_t index, uint64_t *out_term);
+enum err sim_save_term(void *context, uint64_t index, uint64_t *out_term);
 void sim_save_open(struct sim_node *node);
 void sim_save_found(struct sim_node *node, const struct replica_identity *identity);
 void sim_save_crash(struct sim_node *node);
@@ -129,8 +129,8 @@ void sim_save_crash(struct sim_node *node);
 /* ---- store of a node (sim_store.c) ---- */
 
 struct kv sim_store_kv(struct sim_node *node);
-bool sim_store_is_full(void *node);
-void sim_store_poll(void *node, uint64_t now_ms, uint64_t log_bytes);
+bool sim_store_is_full(void *context);
+void sim_store_poll(void *context, uint64_t now_ms, uint64_t log_bytes);
 void sim_store_flush(struct sim_node *node);
 void sim_store_crash(struct sim_node *node);
 void sim_store_wipe(struct sim_node *node);

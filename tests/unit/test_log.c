@@ -67,7 +67,8 @@ static void new_log_is_empty(void **state)
     assert_int_equal(fixture.state.last_index, 0);
     assert_int_equal(log_read(fixture.log, 1, 100, 1, &entry, &count), ERR_NO_NODE);
     assert_int_equal(count, 0);
-    assert_int_equal(log_term(fixture.log, 0, &term), ERR_NO_NODE);
+    assert_int_equal(log_term(fixture.log, 0, &term), ERR_OK);
+    assert_int_equal(term, 0);
     assert_int_equal(log_term(fixture.log, 1, &term), ERR_NO_NODE);
     reopen();
     assert_int_equal(fixture.state.first_index, 1);
@@ -316,7 +317,7 @@ static void system_calls_of_linux_serve_the_log(void **state)
     struct log_options options = {.io = &log_io_system, .segment_bytes = SEGMENT_BYTES};
     struct log *log = NULL;
     struct log_state found;
-    static const char *const names[] = {"vote", "00000000000000000001.log",
+    static const char *const names[] = {"reserve", "vote", "00000000000000000001.log",
                                         "00000000000000000030.log"};
     char path[64];
 

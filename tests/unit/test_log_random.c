@@ -75,20 +75,24 @@ struct model_entry {
 };
 
 struct model {
-    struct model_entry entry[ENTRIES_MAX + 1]; /* by index */
+    struct model_entry entry[ENTRIES_MAX + 1]; /* by index; 0 has term 0 */
+    uint64_t before;                           /* the index before the first */
     uint64_t last;
     uint64_t term;
     uint64_t vote;
 };
 
 /* What a crash may leave: the entries of `now` up to an index in [least, most], or those of `next`
- * up to an index in [now.last + 1, next.last]; the record of either. */
+ * up to an index in [now.last + 1, next.last]; the record of either. Old entries may be gone up to
+ * next.before. Of a reset it leaves all of `now` or all of `next`. */
 struct world {
     struct log_fixture fixture;
     uint64_t random;
     struct model now;
     struct model next; /* of the call that is being made */
     uint64_t least;
+    bool is_reset;       /* `next` is that of a reset */
+    uint64_t reset_term; /* higher than all others, another each time */
 };
 
 static uint64_t below(struct world *world, uint64_t limit)
@@ -103,8 +107,11 @@ static uint64_t below(struct world *world, uint64_t limit)
 static void check_entries(struct world *world, const struct model *model, uint64_t last)
 {
     struct raft_entry *out[ENTRIES_MAX];
-    uint64_t index = 1;
+    uint64_t index = model->before + 1;
+    uint64_t term = 0;
 
+    assert_int_equal(log_term(world->fixture.log, model->before, &term), ERR_OK);
+    assert_int_equal(term, model->entry[model->before].term);
     while (index <= last) {
         size_t count = 0;
         assert_int_equal(log_read(world->fixture.log, index, 1 + below(world, 20000),
@@ -120,8 +127,32 @@ static void check_entries(struct world *world, const struct model *model, uint64
     assert_int_equal(index, last + 1);
 }
 
-/* Opens until it succeeds, with faults on the way, and takes over what is there: it must be one of
- * the allowed states. */
+/* Takes over the entries that are there: it must be one of the allowed states. */
+static void take_over(struct world *world, const struct log_state *found)
+{
+    struct model *now = &world->now;
+    struct model *next = &world->next;
+
+    if (world->is_reset && found->before_term == next->entry[next->before].term &&
+        found->last_index == next->last) {
+        *now = *next;
+    } else if (!world->is_reset && found->last_index > now->last) {
+        assert_in_range(found->last_index, now->last, next->last);
+        *now = *next;
+    } else {
+        assert_in_range(found->last_index, world->least, now->last);
+        assert_in_range(found->first_index, now->before + 1,
+                        world->is_reset ? now->before + 1 : next->before + 1);
+        now->before = found->first_index - 1;
+    }
+    now->last = found->last_index;
+    assert_int_equal(found->first_index, now->before + 1);
+    assert_int_equal(found->before_term, now->entry[now->before].term);
+    assert_int_equal(found->last_term, now->entry[now->last].term);
+    check_entries(world, now, now->last);
+}
+
+/* Opens until it succeeds, with faults on the way. */
 static void recover(struct world *world)
 {
     struct log_state *found = &world->fixture.state;
@@ -145,17 +176,8 @@ static void recover(struct world *world)
     }
     assert_int_equal(found->term, world->now.term);
     assert_int_equal(found->vote, world->now.vote);
-    if (found->last_index > world->now.last) {
-        assert_in_range(found->last_index, world->now.last, world->next.last);
-        world->now = world->next;
-    } else {
-        assert_in_range(found->last_index, world->least, world->now.last);
-    }
-    world->now.last = found->last_index;
-    assert_int_equal(found->first_index, 1);
-    assert_int_equal(found->last_term,
-                     found->last_index > 0 ? world->now.entry[found->last_index].term : 0);
-    check_entries(world, &world->now, found->last_index);
+    take_over(world, found);
+    world->is_reset = false;
 }
 
 /* ---- random work ---- */
@@ -190,9 +212,50 @@ static enum err work_truncate(struct world *world)
     uint64_t back = below(world, below(world, 4) == 0 ? world->now.last + 1 : 8);
     uint64_t index = back > world->now.last ? 1 : world->now.last - back + 1;
 
+    if (index <= world->now.before) {
+        index = world->now.before + 1;
+    }
     world->least = index - 1;
     world->next.last = world->least < world->now.last ? world->least : world->now.last;
     return log_truncate(world->fixture.log, index);
+}
+
+static enum err work_compact(struct world *world)
+{
+    uint64_t index = below(world, world->now.last + 3);
+    uint64_t last = index > world->now.last ? world->now.last : index - (index > 0);
+    enum err err = ERR_OK;
+
+    /* Which segments there are is not the model's business, but what they hold is. */
+    world->next.before = last > world->now.before ? last : world->now.before;
+    err = log_compact(world->fixture.log, index);
+    sim_disk_fail_at(world->fixture.disk, 0, 0);
+    if (err == ERR_OK) {
+        uint64_t term = 0;
+        uint64_t before = world->next.before;
+        while (before > world->now.before &&
+               log_term(world->fixture.log, before, &term) != ERR_OK) {
+            before--;
+        }
+        while (before > world->now.before &&
+               log_term(world->fixture.log, before - 1, &term) == ERR_OK) {
+            before--;
+        }
+        world->next.before = before;
+    }
+    return err;
+}
+
+static enum err work_reset(struct world *world)
+{
+    uint64_t index = 1 + below(world, ENTRIES_MAX / 2);
+
+    world->reset_term++;
+    world->is_reset = true;
+    world->next.before = index;
+    world->next.last = index;
+    world->next.entry[index].term = world->reset_term;
+    return log_reset(world->fixture.log, index, world->reset_term);
 }
 
 static enum err work_save_term(struct world *world)
@@ -205,7 +268,7 @@ static enum err work_save_term(struct world *world)
 static void step(struct world *world)
 {
     bool faulty = below(world, 8) == 0;
-    uint64_t kind = below(world, 10);
+    uint64_t kind = below(world, 12);
     enum err err = ERR_OK;
 
     world->next = world->now;
@@ -215,13 +278,18 @@ static void step(struct world *world)
         err = work_append(world);
     } else if (kind < 8) {
         err = work_truncate(world);
-    } else {
+    } else if (kind < 10) {
         err = work_save_term(world);
+    } else if (kind < 11 || below(world, 4) > 0) {
+        err = work_compact(world);
+    } else {
+        err = work_reset(world);
     }
     sim_disk_fail_at(world->fixture.disk, 0, 0);
     if (err == ERR_OK) {
         world->now = world->next;
         world->least = world->now.last;
+        world->is_reset = false;
     }
     if (err != ERR_OK || below(world, 10) == 0) {
         log_fixture_close(&world->fixture);
@@ -248,7 +316,7 @@ static void random_work_and_crashes_agree_with_a_model(void **state)
     }
     print_message("SEED=%" PRIu64 "\n", seed);
     for (uint64_t run = 0; run < RUNS; run++) {
-        struct world world = {.random = (seed + run) * 2 + 1};
+        struct world world = {.random = (seed + run) * 2 + 1, .reset_term = 1000000};
         log_fixture_init(&world.fixture, seed + run, SEGMENT_BYTES);
         recover(&world);
         for (size_t i = 0; i < STEPS; i++) {

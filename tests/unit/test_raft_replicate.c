@@ -345,6 +345,30 @@ static void a_rejection_that_was_overtaken_changes_nothing(void **state)
     ensemble_free(e);
 }
 
+static void a_follower_that_lost_the_end_of_its_log_is_sent_it_again(void **state)
+{
+    struct ensemble *e = leader_of(3);
+
+    (void)state;
+    propose(e, "x");
+    propose(e, "y");
+    acknowledge(e, 2, 4);
+    /* It starts again; recovery has dropped a torn last group, which it had acknowledged. */
+    (void)ensemble_step(e, 1, (struct raft_event){.type = RAFT_EV_PEER_CLOSED, .peer = 2});
+    ensemble_drop_all(e, 0, 0);
+    tell(e, (struct raft_message){.type = RAFT_MSG_APPEND_ANSWER,
+                                  .from = 2,
+                                  .log_index = 4,
+                                  .reject = true,
+                                  .hint_index = 3,
+                                  .hint_term = 2});
+    assert_int_equal(ensemble_status(e, 1).peer[0].match_index, 3);
+    assert_int_equal(ensemble_find(e, RAFT_MSG_APPEND, 2)->message.log_index, 3);
+    acknowledge(e, 2, 4);
+    assert_int_equal(ensemble_status(e, 1).peer[0].match_index, 4);
+    ensemble_free(e);
+}
+
 static void appends_that_were_lost_are_sent_again(void **state)
 {
     struct ensemble *e = ensemble_new(3, 0, 1);
@@ -625,6 +649,7 @@ int main(void)
         cmocka_unit_test(uncommitted_entries_have_a_maximum),
         cmocka_unit_test(a_rejection_leads_to_the_place_of_its_hint),
         cmocka_unit_test(a_rejection_that_was_overtaken_changes_nothing),
+        cmocka_unit_test(a_follower_that_lost_the_end_of_its_log_is_sent_it_again),
         cmocka_unit_test(appends_that_were_lost_are_sent_again),
         cmocka_unit_test(a_leader_only_appends_to_its_log),
         cmocka_unit_test(time_never_goes_back_in_the_log),
