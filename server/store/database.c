@@ -10,6 +10,7 @@
  */
 #include "server/store/database_internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,8 +34,13 @@ _Noreturn void store_die(const char *event, const char *error)
     _exit(1);
 }
 
-bool database_get(const struct database *database, const void *key, size_t key_len,
-                  struct buffer *out)
+enum err database_error(const char *text)
+{
+    return strstr(text, strerror(ENOSPC)) != NULL ? ERR_NO_SPACE : ERR_IO;
+}
+
+static bool get(const struct database *database, const rocksdb_readoptions_t *options,
+                const void *key, size_t key_len, struct buffer *out)
 {
     char *error = NULL;
     size_t len = 0;
@@ -42,7 +48,7 @@ bool database_get(const struct database *database, const void *key, size_t key_l
     enum err err = ERR_OK;
     /* Pinned: the bytes are copied once, from the block cache into the caller's buffer. */
     rocksdb_pinnableslice_t *slice =
-        rocksdb_get_pinned(database->db, database->read_options, key, key_len, &error);
+        rocksdb_get_pinned(database->db, options, key, key_len, &error);
 
     if (error != NULL) {
         store_die("read_failed", error);
@@ -59,7 +65,32 @@ bool database_get(const struct database *database, const void *key, size_t key_l
     return true;
 }
 
-void database_write(struct database *database, const struct omap *map)
+bool database_get(const struct database *database, const void *key, size_t key_len,
+                  struct buffer *out)
+{
+    return get(database, database->read_options, key, key_len, out);
+}
+
+bool database_get_persisted(const struct database *database, const void *key, size_t key_len,
+                            struct buffer *out)
+{
+    return get(database, database->persisted_options, key, key_len, out);
+}
+
+/* What is to be done about the error of a write, which is freed: wait for space, or end. */
+static enum err judge(const char *event, char *error)
+{
+    if (error == NULL) {
+        return ERR_OK;
+    }
+    if (database_error(error) != ERR_NO_SPACE) {
+        store_die(event, error);
+    }
+    rocksdb_free(error);
+    return ERR_NO_SPACE;
+}
+
+enum err database_write(struct database *database, const struct omap *map)
 {
     char *error = NULL;
     int count = 0;
@@ -80,22 +111,35 @@ void database_write(struct database *database, const struct omap *map)
     CHECK_OP(rocksdb_writebatch_count(batch), ==, count);
     rocksdb_write(database->db, database->write_options, batch, &error);
     rocksdb_writebatch_destroy(batch);
-    if (error != NULL) {
-        store_die("write_failed", error);
-    }
+    return judge("write_failed", error);
 }
 
-void database_flush(struct database *database, bool wait)
+/* Whether anything is in memory only. */
+static bool has_unflushed(const struct database *database)
+{
+    uint64_t active = 0;
+    uint64_t immutable = 0;
+
+    if (rocksdb_property_int(database->db, "rocksdb.num-entries-active-mem-table", &active) != 0 ||
+        rocksdb_property_int(database->db, "rocksdb.num-immutable-mem-table", &immutable) != 0) {
+        store_die("flush_failed", "a property of RocksDB is missing");
+    }
+    return active + immutable > 0;
+}
+
+enum err database_flush(struct database *database, bool wait)
 {
     char *error = NULL;
+    enum err err = ERR_OK;
     rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
 
     rocksdb_flushoptions_set_wait(options, wait);
     rocksdb_flush(database->db, options, &error);
     rocksdb_flushoptions_destroy(options);
-    if (error != NULL) {
-        store_die("flush_failed", error);
-    }
+    err = judge("flush_failed", error);
+    /* A flush that found the disk full while RocksDB was recovering from another is told as done
+     * (facebook/rocksdb#8046). */
+    return err == ERR_OK && wait && has_unflushed(database) ? ERR_NO_SPACE : err;
 }
 
 /* The smallest byte string above all that begin with the prefix: the prefix without its trailing
@@ -175,6 +219,9 @@ void database_close(struct database *database)
     }
     if (database->read_options != NULL) {
         rocksdb_readoptions_destroy(database->read_options);
+    }
+    if (database->persisted_options != NULL) {
+        rocksdb_readoptions_destroy(database->persisted_options);
     }
     if (database->write_options != NULL) {
         rocksdb_writeoptions_destroy(database->write_options);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * RocksDB as the store uses it: opened with our options, rows read one by one or in order, a map
- * written as one batch. Everything that fails after the opening ends the process: the log has what
- * the store lacks, and a replica that cannot trust its disk must not go on (CONSENSUS 6, 31).
+ * written as one batch, checkpoints. What fails after the opening ends the process: the log has what
+ * the store lacks, and a replica that cannot trust its disk must not go on (CONSENSUS 6, 31). Only a
+ * full disk is waited for.
  */
 #ifndef QUORUMFS_STORE_DATABASE_H
 #define QUORUMFS_STORE_DATABASE_H
@@ -30,12 +31,24 @@ void database_close(struct database *database);
 bool database_get(const struct database *database, const void *key, size_t key_len,
                   struct buffer *out);
 
-/* Any thread. Writes the whole map as one batch, tombstones as deletes. Not durable before a flush:
- * the WAL is off. */
-void database_write(struct database *database, const struct omap *map);
+/* Any thread. The same of what is durable: as of the last flush. */
+bool database_get_persisted(const struct database *database, const void *key, size_t key_len,
+                            struct buffer *out);
 
-/* Any thread. Makes durable what was written. Without `wait` only begins it, in the background. */
-void database_flush(struct database *database, bool wait);
+/* Any thread. Writes the whole map as one batch, tombstones as deletes. Not durable before a flush:
+ * the WAL is off. ERR_NO_SPACE: nothing was changed, nothing of before is lost; RocksDB looks for
+ * space every 5 s and then takes writes again. Never close it for that: its memory has what no file
+ * has. */
+enum err database_write(struct database *database, const struct omap *map);
+
+/* Any thread. Makes durable what was written. Without `wait` only begins it, in the background.
+ * ERR_NO_SPACE as above. */
+enum err database_flush(struct database *database, bool wait);
+
+/* Any thread, while no other writes. What was written up to now as a database in the new folder,
+ * synced with its parent. An error leaves no folder (one that was there before stays, ERR_EXISTS):
+ * ERR_NO_SPACE, ERR_IO. */
+enum err database_checkpoint(struct database *database, const char *folder);
 
 /* Rows with a key >= from that begin with the first prefix_len bytes of from. `from` must stay
  * until the cursor is closed. */

@@ -30,9 +30,11 @@
 #define BLOB_GARBAGE_PART          0.5        /* a blob file with more garbage is rewritten */
 #define BACKGROUND_JOBS_MAX        2          /* one flush, one compaction */
 #define SYNC_STEP_BYTES            (1u * MIB) /* no long stall of other fsyncs at a flush */
-#define INFO_LOG_LEVEL_WARN        2          /* InfoLogLevel of RocksDB */
+#define INFO_LOG_LEVEL_FATAL       4          /* InfoLogLevel of RocksDB */
 #define INFO_LOG_BYTES_MAX         (1u * MIB)
 #define INFO_LOG_FILES_MAX         2
+
+#define READ_TIER_PERSISTED 2 /* kPersistedTier: not the memtables */
 
 static void set_table_options(rocksdb_options_t *options, size_t cache_bytes)
 {
@@ -90,7 +92,10 @@ static void set_file_options(rocksdb_options_t *options)
     /* Both would make the start depend on the number of files. */
     rocksdb_options_set_skip_stats_update_on_db_open(options, 1);
     rocksdb_options_set_skip_checking_sst_file_sizes_on_db_open(options, 1);
-    rocksdb_options_set_info_log_level(options, INFO_LOG_LEVEL_WARN);
+    /* No more than a head. Debian's library has its assertions on, and one of them aborts the
+     * process when a line is to be written behind one that found the disk full; errors reach our
+     * own log anyway. */
+    rocksdb_options_set_info_log_level(options, INFO_LOG_LEVEL_FATAL);
     rocksdb_options_set_max_log_file_size(options, INFO_LOG_BYTES_MAX);
     rocksdb_options_set_keep_log_file_num(options, INFO_LOG_FILES_MAX);
 }
@@ -242,6 +247,8 @@ enum err database_open(const struct store_options *options, struct database **ou
     }
     db_options = make_options(options);
     database->read_options = rocksdb_readoptions_create();
+    database->persisted_options = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_read_tier(database->persisted_options, READ_TIER_PERSISTED);
     database->write_options = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(database->write_options, 1);
     database->db = rocksdb_open(db_options, options->folder, &text);

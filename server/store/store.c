@@ -9,11 +9,18 @@
  *      which.
  *   2. The frozen map is dropped only after its batch is in RocksDB: a reader never misses it.
  *   3. A job is on its way exactly while store_thread_is_busy(); a frozen map implies that.
+ *   4. Maps come to RocksDB in their order, without one left out: later results stand on earlier
+ *      ones. If one cannot be written, none behind it is.
+ *
+ * A checkpoint, for which a map is frozen at once, behind one that may be on its way:
+ *
+ *     NONE --start--> WAITS --the job before is done--> RUNS --taken back--> ENDED --poll--> NONE
  */
 #include "server/store/store.h"
 
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/check.h"
 #include "common/limits.h"
@@ -21,6 +28,13 @@
 #include "server/store/database.h"
 #include "server/store/overlay.h"
 #include "server/store/store_thread.h"
+
+enum checkpoint_state {
+    CHECKPOINT_NONE,
+    CHECKPOINT_WAITS, /* its map is frozen and not yet given to the thread */
+    CHECKPOINT_RUNS,  /* the thread has it */
+    CHECKPOINT_ENDED, /* and nobody was told */
+};
 
 struct store {
     struct overlay overlay;
@@ -31,6 +45,10 @@ struct store {
     bool has_since;
     uint64_t flushed_log_bytes; /* log_bytes when the last flush was asked for */
     bool has_log_bytes;         /* store_poll was called */
+    bool job_has_map;           /* the thread writes the oldest frozen map */
+    enum checkpoint_state checkpoint;
+    char *checkpoint_folder; /* owned; NULL when there is none */
+    enum err checkpoint_err;
 };
 
 /* ---- The rows ---- */
@@ -160,37 +178,72 @@ static bool is_half_full(const struct store *store)
     return omap_bytes(store->overlay.active) >= OVERLAY_HALF_BYTES;
 }
 
-/* Takes back what the thread has written. */
-static void take_back(struct store *store)
+/* The active overlay, if it has rows, is frozen behind those that are. */
+static void freeze(struct store *store)
 {
-    if (store_thread_take_back(store->thread)) {
-        store_thread_dispose(store->thread, overlay_take_frozen(&store->overlay));
-    }
-    CHECK(store->overlay.frozen == NULL || store_thread_is_busy(store->thread));
-}
-
-/* Gives the active overlay to the thread. */
-static void freeze(struct store *store, bool flush)
-{
-    const struct omap *map = NULL;
-
-    CHECK(!store_thread_is_busy(store->thread));
     if (omap_count(store->overlay.active) > 0) {
         enum err err = overlay_freeze(&store->overlay);
         if (err != ERR_OK) {
             store_die("freeze_failed", err_text(err));
         }
-        map = store->overlay.frozen;
     }
     store->has_since = false;
-    store_thread_give(store->thread, map, flush);
+}
+
+/* Gives the oldest frozen overlay, if there is one, to the thread. */
+static void give(struct store *store, bool flush, const char *checkpoint)
+{
+    struct store_job job = {
+        .map = store->overlay.frozen[0], .flush = flush, .checkpoint = checkpoint};
+
+    CHECK(!store_thread_is_busy(store->thread));
+    store->job_has_map = job.map != NULL;
+    store_thread_give(store->thread, &job);
+}
+
+static void begin_checkpoint(struct store *store)
+{
+    CHECK(store->overlay.frozen[1] == NULL);
+    store->checkpoint = CHECKPOINT_RUNS;
+    give(store, /* flush */ false, store->checkpoint_folder);
+}
+
+/* Takes back what the thread has done. False: it gave up, as we close. */
+static bool take_back(struct store *store)
+{
+    struct store_result result = {.is_written = true};
+
+    if (!store_thread_take_back(store->thread, &result)) {
+        return true;
+    }
+    if (store->checkpoint == CHECKPOINT_RUNS) {
+        store->checkpoint = CHECKPOINT_ENDED;
+        store->checkpoint_err = result.checkpoint_err;
+    }
+    if (store->job_has_map && result.is_written) {
+        store_thread_dispose(store->thread, overlay_take_frozen(&store->overlay));
+        store->job_has_map = false;
+    }
+    return result.is_written;
+}
+
+/* Takes back what is done, and begins what waited for that. */
+static void go_on(struct store *store)
+{
+    bool is_written = take_back(store);
+
+    CHECK(is_written);
+    if (store->checkpoint == CHECKPOINT_WAITS && !store_thread_is_busy(store->thread)) {
+        begin_checkpoint(store);
+    }
+    CHECK(store->overlay.frozen[0] == NULL || store_thread_is_busy(store->thread));
 }
 
 void store_poll(struct store *store, uint64_t now_ms, uint64_t log_bytes)
 {
     bool is_empty = omap_count(store->overlay.active) == 0;
 
-    take_back(store);
+    go_on(store);
     store->now_ms = now_ms;
     if (!is_empty && !store->has_since) {
         store->has_since = true;
@@ -210,14 +263,58 @@ void store_poll(struct store *store, uint64_t now_ms, uint64_t log_bytes)
         store->flushed_log_bytes = log_bytes;
     }
     if (flush || is_old || is_half_full(store)) {
-        freeze(store, flush);
+        freeze(store);
+        give(store, flush, /* checkpoint */ NULL);
     }
 }
 
 bool store_is_full(const struct store *store)
 {
-    return store->overlay.frozen != NULL && is_half_full(store);
+    return store->overlay.frozen[0] != NULL &&
+           (is_half_full(store) || overlay_bytes(&store->overlay) >= OVERLAY_BYTES_MAX);
 }
+
+bool store_get_persisted(const struct store *store, const void *key, size_t key_len,
+                         struct buffer *out)
+{
+    return database_get_persisted(store->database, key, key_len, out);
+}
+
+/* ---- Checkpoints ---- */
+
+enum err store_checkpoint_start(struct store *store, const char *folder)
+{
+    if (store->checkpoint != CHECKPOINT_NONE) {
+        return ERR_BUSY;
+    }
+    store->checkpoint_folder = strdup(folder);
+    if (store->checkpoint_folder == NULL) {
+        return ERR_MEMORY;
+    }
+    go_on(store);
+    /* Now, so that nothing later is in it; perhaps behind one that is on its way. */
+    freeze(store);
+    store->checkpoint = CHECKPOINT_WAITS;
+    if (!store_thread_is_busy(store->thread)) {
+        begin_checkpoint(store);
+    }
+    return ERR_OK;
+}
+
+bool store_checkpoint_poll(struct store *store, enum err *out_err)
+{
+    go_on(store);
+    if (store->checkpoint != CHECKPOINT_ENDED) {
+        return false;
+    }
+    *out_err = store->checkpoint_err;
+    store->checkpoint = CHECKPOINT_NONE;
+    free(store->checkpoint_folder);
+    store->checkpoint_folder = NULL;
+    return true;
+}
+
+/* ---- Figures ---- */
 
 uint64_t store_deadline_ms(const struct store *store)
 {
@@ -277,15 +374,25 @@ void store_close(struct store *store)
     if (store == NULL) {
         return;
     }
+    bool is_written = false;
+    store_thread_begin_close(store->thread);
     store_thread_wait(store->thread);
-    take_back(store);
-    if (!overlay_is_empty(&store->overlay)) {
-        freeze(store, /* flush */ false);
+    is_written = take_back(store);
+    while (is_written && !overlay_is_empty(&store->overlay)) {
+        if (store->overlay.frozen[0] == NULL) {
+            freeze(store);
+        }
+        give(store, /* flush */ false, /* checkpoint */ NULL);
+        store_thread_wait(store->thread);
+        is_written = take_back(store);
     }
-    /* The thread ends behind its last job; nobody else writes then. */
     store_thread_close(store->thread);
-    database_flush(store->database, /* wait */ true);
+    /* Nobody else writes now. */
+    if (!is_written || database_flush(store->database, /* wait */ true) != ERR_OK) {
+        log_warn("store", "closed_on_full_disk", "action=\"the log has what is missing\"");
+    }
     database_close(store->database);
     overlay_done(&store->overlay);
+    free(store->checkpoint_folder);
     free(store);
 }

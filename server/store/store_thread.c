@@ -10,7 +10,10 @@
  *                      take_back (loop)
  *
  * IDLE: the thread looks at no map. GIVEN: it reads the map, which nobody may change. DONE: what
- * the map holds is in RocksDB.
+ * the map holds is in RocksDB, unless it was given up at the close.
+ *
+ * A full disk is waited for as long as it takes, with the same job: later results must not come to
+ * RocksDB before these, and the log holds them all (CONSENSUS 31).
  *
  * Invariants:
  *   1. All below `lock` is read and written under it; `busy` belongs to the loop.
@@ -29,10 +32,17 @@
 #include <unistd.h>
 
 #include "common/check.h"
+#include "common/limits.h"
 #include "common/logging.h"
 
 /* Without this a replica that refuses writes for lack of space would never see space again. */
 #define DISK_SPACE_RENEW_S 1
+
+/* A full disk is tried again after so long. RocksDB itself looks for space every 5 s. */
+#define RETRY_MS 500
+/* If there is space, but writes find none for this long, only a start helps. */
+#define RETRIES_WITH_SPACE_MAX 120
+#define ENOUGH_SPACE_BYTES     (256u * MIB) /* a flush of all that RocksDB has in memory, and more */
 
 enum job_state {
     JOB_IDLE,
@@ -49,14 +59,17 @@ struct store_thread {
     _Atomic uint64_t disk_free;
     bool busy;
     pthread_t thread;
+    bool is_full;                /* of the thread: the last attempt found no space */
+    unsigned retries_with_space; /* of the thread: in a row, though there seems to be space */
 
     pthread_mutex_t lock;
     pthread_cond_t changed; /* any change below; at most one waits on each side */
     enum job_state state;
-    const struct omap *map; /* of the job */
-    bool flush;             /* of the job */
-    struct omap *waste;     /* owned; to be freed */
-    bool closing;
+    struct store_job job;
+    struct store_result result;
+    struct omap *waste; /* owned; to be freed */
+    bool closing;       /* no wakes, no waiting for space */
+    bool ending;        /* the thread is to end */
 };
 
 static void lock(struct store_thread *thread)
@@ -69,6 +82,17 @@ static void unlock(struct store_thread *thread)
 {
     int code = pthread_mutex_unlock(&thread->lock);
     CHECK_OP(code, ==, 0);
+}
+
+/* The monotonic time in so many milliseconds. */
+static struct timespec time_after(long ms)
+{
+    struct timespec time;
+
+    CHECK_OP(clock_gettime(CLOCK_MONOTONIC, &time), ==, 0);
+    time.tv_sec += (time.tv_nsec / 1000000 + ms) / 1000;
+    time.tv_nsec = (time.tv_nsec / 1000000 + ms) % 1000 * 1000000 + time.tv_nsec % 1000000;
+    return time;
 }
 
 static void renew_disk_space(struct store_thread *thread)
@@ -85,26 +109,87 @@ static void renew_disk_space(struct store_thread *thread)
 /* Under the lock: sleeps until something is to be done, or the figures of the disk are old. */
 static void wait_for_work(struct store_thread *thread)
 {
-    struct timespec until;
+    struct timespec until = time_after(DISK_SPACE_RENEW_S * 1000);
 
-    if (thread->state == JOB_GIVEN || thread->waste != NULL || thread->closing) {
+    if (thread->state == JOB_GIVEN || thread->waste != NULL || thread->ending) {
         return;
     }
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += DISK_SPACE_RENEW_S;
     int code = pthread_cond_timedwait(&thread->changed, &thread->lock, &until);
     CHECK(code == 0 || code == ETIMEDOUT);
 }
 
-/* Writes the job. Called without the lock; the map stays as it is while the state is GIVEN. */
-static void do_job(struct store_thread *thread, const struct omap *map, bool flush)
+/* Whether the step that ended with *err is to be tried again: after a wait, unless a close began. */
+static bool try_again(struct store_thread *thread, enum err err)
 {
-    if (map != NULL && omap_count(map) > 0) {
-        database_write(thread->database, map);
+    struct timespec until = time_after(RETRY_MS);
+    int code = 0;
+
+    if (err != ERR_NO_SPACE) {
+        if (thread->is_full) {
+            log_info("store", "disk_has_space", "action=\"goes on writing\"");
+        }
+        thread->is_full = false;
+        thread->retries_with_space = 0;
+        return false;
     }
-    if (flush) {
-        /* Not waited for: overlays go on into the next memtable meanwhile. */
-        database_flush(thread->database, /* wait */ false);
+    if (!thread->is_full) {
+        log_warn("store", "disk_full", "action=retry retry_ms=%d", RETRY_MS);
+    }
+    thread->is_full = true;
+    renew_disk_space(thread);
+    thread->retries_with_space =
+        atomic_load(&thread->disk_free) < ENOUGH_SPACE_BYTES ? 0 : thread->retries_with_space + 1;
+    if (thread->retries_with_space > RETRIES_WITH_SPACE_MAX) {
+        store_die("write_failed", "RocksDB finds no space, but there is");
+    }
+    lock(thread);
+    while (!thread->closing && code == 0) {
+        code = pthread_cond_timedwait(&thread->changed, &thread->lock, &until);
+    }
+    CHECK(code == 0 || code == ETIMEDOUT);
+    bool go_on = !thread->closing;
+    unlock(thread);
+    return go_on;
+}
+
+/* Does the job. Called without the lock; the map stays as it is while the state is GIVEN. */
+static struct store_result do_job(struct store_thread *thread, const struct store_job *job)
+{
+    /* A flush is not waited for: overlays go on into the next memtable meanwhile. */
+    bool wait = job->checkpoint != NULL;
+    struct store_result result = {.is_written = true};
+    enum err err = ERR_OK;
+
+    if (job->map != NULL && omap_count(job->map) > 0) {
+        do {
+            err = database_write(thread->database, job->map);
+        } while (try_again(thread, err));
+        result.is_written = err == ERR_OK;
+    }
+    if (err == ERR_OK && (job->flush || wait)) {
+        do {
+            err = database_flush(thread->database, wait);
+        } while (try_again(thread, err));
+    }
+    if (err == ERR_OK && job->checkpoint != NULL) {
+        err = database_checkpoint(thread->database, job->checkpoint);
+    }
+    result.checkpoint_err = err;
+    return result;
+}
+
+/* Tells that the job is done. */
+static void end_job(struct store_thread *thread, const struct store_result *result)
+{
+    lock(thread);
+    CHECK_OP(thread->state, ==, JOB_GIVEN);
+    thread->state = JOB_DONE;
+    thread->result = *result;
+    (void)pthread_cond_broadcast(&thread->changed);
+    bool wake = thread->wake != NULL && !thread->closing;
+    unlock(thread);
+    if (wake) {
+        thread->wake(thread->wake_arg);
     }
 }
 
@@ -114,27 +199,19 @@ static bool run_once(struct store_thread *thread)
     lock(thread);
     wait_for_work(thread);
     bool has_job = thread->state == JOB_GIVEN;
-    bool go_on = has_job || !thread->closing;
-    const struct omap *map = thread->map;
-    bool flush = thread->flush;
+    bool go_on = has_job || !thread->ending;
+    struct store_job job = thread->job;
     struct omap *waste = thread->waste;
     thread->waste = NULL;
     unlock(thread);
 
+    struct store_result result = {.is_written = false};
     if (has_job) {
-        do_job(thread, map, flush);
+        result = do_job(thread, &job);
     }
     renew_disk_space(thread);
     if (has_job) {
-        lock(thread);
-        CHECK_OP(thread->state, ==, JOB_GIVEN);
-        thread->state = JOB_DONE;
-        (void)pthread_cond_broadcast(&thread->changed);
-        bool wake = thread->wake != NULL && !thread->closing;
-        unlock(thread);
-        if (wake) {
-            thread->wake(thread->wake_arg);
-        }
+        end_job(thread, &result);
     }
     omap_free(waste);
     return go_on;
@@ -212,6 +289,14 @@ out:
     return err;
 }
 
+void store_thread_begin_close(struct store_thread *thread)
+{
+    lock(thread);
+    thread->closing = true;
+    (void)pthread_cond_broadcast(&thread->changed);
+    unlock(thread);
+}
+
 void store_thread_close(struct store_thread *thread)
 {
     if (thread == NULL) {
@@ -219,6 +304,7 @@ void store_thread_close(struct store_thread *thread)
     }
     lock(thread);
     thread->closing = true;
+    thread->ending = true;
     (void)pthread_cond_broadcast(&thread->changed);
     unlock(thread);
     CHECK_OP(pthread_join(thread->thread, NULL), ==, 0);
@@ -229,15 +315,14 @@ void store_thread_close(struct store_thread *thread)
     free(thread);
 }
 
-void store_thread_give(struct store_thread *thread, const struct omap *map, bool flush)
+void store_thread_give(struct store_thread *thread, const struct store_job *job)
 {
     CHECK(!thread->busy);
     thread->busy = true;
     lock(thread);
     CHECK_OP(thread->state, ==, JOB_IDLE);
     thread->state = JOB_GIVEN;
-    thread->map = map;
-    thread->flush = flush;
+    thread->job = *job;
     (void)pthread_cond_broadcast(&thread->changed);
     unlock(thread);
 }
@@ -247,7 +332,7 @@ bool store_thread_is_busy(const struct store_thread *thread)
     return thread->busy;
 }
 
-bool store_thread_take_back(struct store_thread *thread)
+bool store_thread_take_back(struct store_thread *thread, struct store_result *out)
 {
     bool done = false;
 
@@ -258,7 +343,8 @@ bool store_thread_take_back(struct store_thread *thread)
     done = thread->state == JOB_DONE;
     if (done) {
         thread->state = JOB_IDLE;
-        thread->map = NULL;
+        thread->job = (struct store_job){.map = NULL};
+        *out = thread->result;
         thread->busy = false;
     }
     unlock(thread);

@@ -16,22 +16,36 @@
 
 struct store_thread;
 
+/* What is to be done, in this order. */
+struct store_job {
+    const struct omap *map; /* NULL: none; written as one batch; not to change until taken back */
+    bool flush;             /* begin a flush */
+    const char *checkpoint; /* NULL: none; flush all and make a checkpoint in this folder */
+};
+
+struct store_result {
+    bool is_written; /* false: nothing was, as the disk was full when the close began */
+    enum err checkpoint_err;
+};
+
 /* Starts the thread on an open database, which must outlive it. ERR_MEMORY, ERR_IO. */
 enum err store_thread_open(const struct store_options *options, struct database *database,
                            struct store_thread **out);
 
-/* Ends the thread after the job that it has. It does not wake any more. NULL is fine. */
+/* It does not wake any more, and does not wait for a full disk any more. */
+void store_thread_begin_close(struct store_thread *thread);
+
+/* Ends the thread after the job that it has. Includes store_thread_begin_close. NULL is fine. */
 void store_thread_close(struct store_thread *thread);
 
-/* Gives a job; there must be none on its way. `map` (NULL: none) is written as one batch and must
- * not change until the job is taken back; then a flush begins if `flush`. */
-void store_thread_give(struct store_thread *thread, const struct omap *map, bool flush);
+/* Gives a job; there must be none on its way. */
+void store_thread_give(struct store_thread *thread, const struct store_job *job);
 
 /* Whether a job was given and not yet taken back. */
 bool store_thread_is_busy(const struct store_thread *thread);
 
 /* True once for each job that is done. */
-bool store_thread_take_back(struct store_thread *thread);
+bool store_thread_take_back(struct store_thread *thread, struct store_result *out);
 
 /* Waits until the job on its way is done. */
 void store_thread_wait(struct store_thread *thread);

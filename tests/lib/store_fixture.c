@@ -132,3 +132,66 @@ const char *store_fixture_get(struct store_fixture *fixture, const char *key)
     CHECK_OP(buffer_append_u8(&fixture->value, 0), ==, ERR_OK);
     return (const char *)fixture->value.data;
 }
+
+/* ---- models ---- */
+
+#define MODEL_KEYS       300u
+#define MODEL_VALUE_MAX  6000u /* some go to blob files */
+#define MODEL_VALUE_SOME 64u   /* most are shorter than this */
+
+void store_fixture_change(struct store_fixture *fixture, struct omap *model, unsigned *seed)
+{
+    char key[16];
+    char value[MODEL_VALUE_MAX];
+    unsigned size = (unsigned)rand_r(seed);
+    int key_len = snprintf(key, sizeof(key), "%u", (unsigned)rand_r(seed) % MODEL_KEYS);
+    size_t value_len = size % 16 == 0 ? size / 16 % MODEL_VALUE_MAX : size / 16 % MODEL_VALUE_SOME;
+
+    if (rand_r(seed) % 4 == 0) {
+        fixture->kv.remove(fixture->kv.context, key, (size_t)key_len);
+        omap_remove(model, key, (size_t)key_len);
+        return;
+    }
+    memset(value, rand_r(seed), value_len);
+    fixture->kv.put(fixture->kv.context, key, (size_t)key_len, value, value_len);
+    CHECK_OP(omap_put(model, key, (size_t)key_len, value, value_len), ==, ERR_OK);
+}
+
+struct check {
+    const struct omap *model;
+    const struct omap_entry *next;
+};
+
+static bool check_row(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value,
+                      size_t value_len)
+{
+    struct check *check = arg;
+    const struct omap_entry *next = check->next;
+
+    CHECK(next != NULL);
+    CHECK_OP(omap_compare(key, key_len, next->key, next->key_len), ==, 0);
+    CHECK_OP(omap_compare(value, value_len, next->value, next->value_len), ==, 0);
+    check->next = omap_next(check->model, next);
+    return true;
+}
+
+void store_fixture_check(struct store_fixture *fixture, const struct omap *model)
+{
+    struct check check = {.model = model, .next = omap_seek(model, NULL, 0)};
+
+    fixture->kv.scan(fixture->kv.context, "", 0, 0, check_row, &check);
+    CHECK(check.next == NULL);
+}
+
+struct omap *store_fixture_copy(const struct omap *model)
+{
+    struct omap *copy = omap_new();
+
+    CHECK(copy != NULL);
+    for (const struct omap_entry *entry = omap_seek(model, NULL, 0); entry != NULL;
+         entry = omap_next(model, entry)) {
+        CHECK_OP(omap_put(copy, entry->key, entry->key_len, entry->value, entry->value_len), ==,
+                 ERR_OK);
+    }
+    return copy;
+}

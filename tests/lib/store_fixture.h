@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/buffer.h"
+#include "common/omap.h"
 #include "server/store/store.h"
 
 struct store_fixture {
@@ -45,6 +46,15 @@ void store_fixture_drain(struct store_fixture *fixture, uint64_t *now_ms);
 
 void store_fixture_put(struct store_fixture *fixture, const char *key, const char *value);
 void store_fixture_remove(struct store_fixture *fixture, const char *key);
+
+/* Puts or removes one of few hundred rows, in the store and in the model; some values are large. */
+void store_fixture_change(struct store_fixture *fixture, struct omap *model, unsigned *seed);
+
+/* The store must hold the rows of the model, and no other. */
+void store_fixture_check(struct store_fixture *fixture, const struct omap *model);
+
+/* A model with the same rows. */
+struct omap *store_fixture_copy(const struct omap *model);
 
 /* The value as a string, valid until the next call; NULL: no such row. */
 const char *store_fixture_get(struct store_fixture *fixture, const char *key);
