@@ -334,6 +334,9 @@ void answer_read(struct replica *replica, struct client *client, const Wire__Req
     case WIRE__REQUEST__BODY_MEMBERS:
         status_members_answer(replica, client, request->call);
         break;
+    case WIRE__REQUEST__BODY_MEMBERS_CHANGE:
+        answer_error(replica, client, request->call, ERR_UNSUPPORTED);
+        break;
     case WIRE__REQUEST__BODY_OP:
     case WIRE__REQUEST__BODY__NOT_SET:
     case _WIRE__REQUEST__BODY__CASE_IS_INT_SIZE:
