@@ -2,7 +2,8 @@
  *
  * The entrance of the core: takes events, sorts messages by term, gives effects. Handed events by
  * the conductor; hands on to raft_election.c, raft_replicate.c (leader), raft_follow.c (follower)
- * and raft_read.c.
+ *, raft_change.c
+ * (members) and raft_read.c.
  *
  * Invariants:
  *   1. term only grows; vote changes from 0 to one id within a term, never back.
@@ -42,11 +43,12 @@ struct raft *raft_new(const struct raft_config *config, const struct raft_start 
     }
     raft_log_init(&raft->log, start);
     raft->members = start->members;
-    raft->members_index = start->last_index; /* or before: until this is committed no change */
+    raft->members_index = start->members_index;
+    raft->members_before = start->members_before;
     raft_progress_update(raft);
     raft_election_reset(raft);
     raft->reads.request = raft_random(raft) >> 1; /* raft_read.c says why; never overflows */
-    if (raft->self_voter && raft_members_voters(&raft->members) == 1) {
+    if (raft->self_voter && !raft->is_joint && raft_members_voters(&raft->members) == 1) {
         raft->election_deadline_ms = raft->now_ms; /* nobody to wait for */
     }
     raft->term_reported = raft->term;
@@ -371,6 +373,15 @@ static enum err step_event(struct raft *raft, const struct raft_event *event)
     case RAFT_EV_STALLED:
         step_stalled(raft);
         return ERR_OK;
+    case RAFT_EV_CHANGE:
+        return raft_change(raft, event->members);
+    case RAFT_EV_COMPACTED:
+        CHECK_OP(event->index, <=, raft->log.applied_index + 1);
+        raft->log.disk_first = event->index;
+        return ERR_OK;
+    case RAFT_EV_SNAPSHOT_ENDED:
+        raft_on_snapshot_ended(raft, event->peer, event->index);
+        return ERR_OK;
     }
     return ERR_INVALID;
 }
@@ -412,6 +423,7 @@ void raft_status(const struct raft *raft, struct raft_status *out)
             .id = peer->id,
             .match_index = peer->match,
             .next_index = peer->next,
+            .snapshot = raft->role == RAFT_LEADER && peer->state == RAFT_SNAPSHOT,
             .active = raft->role == RAFT_LEADER && !peer->closed &&
                       raft->now_ms - peer->heard_ms < raft->config.election_max_ms,
         };

@@ -58,13 +58,21 @@ void raft_entry_unref(struct raft_entry *entry);
 /* ---- members ---- */
 
 struct raft_member {
-    uint64_t id;          /* 1.., never used again for another replica */
-    uint64_t incarnation; /* random, made with the data folder */
-    bool voter;           /* false: learner */
+    uint64_t id; /* 1.., never used again for another replica */
+    uint64_t
+        incarnation; /* random, made with the data folder; 0: not known yet, never of a voter */
+    bool voter;      /* false: learner, or leaving */
+    bool was_voter;  /* joint: a voter of the members before */
+    bool leaving;    /* joint: not a member of the members to come */
+    bool joining;    /* a learner that is to be made a voter when it has caught up; for the
+                             conductor, the core only keeps it */
     char address[ADDRESS_BYTES_MAX + 1];
 };
 
+/* Any was_voter makes the members joint (dissertation 4.3): elections, commits and rounds then need
+ * a majority of the voters to come and one of the voters of before. */
 struct raft_members {
+    uint64_t last_id; /* the highest id that ever was a member's */
     size_t count;
     struct raft_member member[MEMBERS_MAX]; /* by ascending id */
 };
@@ -73,6 +81,7 @@ struct raft_members {
 enum err raft_members_encode(const struct raft_members *members, struct buffer *out);
 enum err raft_members_decode(const uint8_t *data, size_t len, struct raft_members *out);
 const struct raft_member *raft_members_find(const struct raft_members *members, uint64_t id);
+bool raft_members_is_joint(const struct raft_members *members);
 
 /* ---- messages ---- */
 
@@ -136,6 +145,10 @@ enum raft_event_type {
     RAFT_EV_PEER_CLOSED, /* peer: its connection broke; of a leader: pre-vote in 0-30 ms */
     RAFT_EV_TRANSFER,    /* peer: hand leadership to this voter */
     RAFT_EV_STALLED,     /* this process was itself stalled: do not campaign on old ticks */
+    RAFT_EV_CHANGE,      /* members: the members wanted, not joint; the leader sees to the rest */
+    RAFT_EV_COMPACTED,   /* index: the first entry that the log on disk still has */
+    RAFT_EV_SNAPSHOT_ENDED, /* peer, index: it has taken a snapshot as of that entry; 0: it has
+                               not */
 };
 
 struct raft_event {
@@ -145,6 +158,7 @@ struct raft_event {
     struct raft_entry *entry;
     struct raft_entry **entries;
     size_t entry_count;
+    const struct raft_members *members;
     uint64_t peer;
     uint64_t index;
     uint64_t term;
@@ -181,6 +195,9 @@ struct raft_effects {
     uint64_t apply_index; /* min(commit index, own durable index): apply up to here */
     size_t read_count;
     const struct raft_read *reads;
+    size_t snapshot_count; /* these peers need entries that the log has no more: send each a
+                              snapshot, then RAFT_EV_SNAPSHOT_ENDED */
+    const uint64_t *snapshots;
     bool role_changed;    /* role, leader or term differ from the effects before */
     uint64_t deadline_ms; /* RAFT_EV_TICK is due then */
 };
@@ -203,21 +220,30 @@ struct raft_start {
     uint64_t last_index;  /* durable */
     uint64_t last_term;
     uint64_t applied_index;
-    int64_t last_time_ns;        /* of the last entry */
-    struct raft_members members; /* of the newest RAFT_ENTRY_MEMBERS entry in log or store */
+    int64_t last_time_ns;               /* of the last entry */
+    struct raft_members members;        /* of the newest RAFT_ENTRY_MEMBERS entry in log or store */
+    uint64_t members_index;             /* of that entry */
+    struct raft_members members_before; /* of the one before it, should it be truncated; count 0: it
+                                           is committed */
     uint64_t now_ms;
 };
 
 struct raft;
 
-/* NULL: no memory. A non-voter (not in members, or a learner) never campaigns and never votes. */
+/* NULL: no memory. A non-voter (not in members, or a learner) never campaigns.
+ *
+ * Snapshots: the leader learns from effects.snapshots who needs one. The taker's core knows nothing
+ * of it: its conductor installs the snapshot and makes a new core that starts behind it, with the
+ * {term, vote} of before. */
 struct raft *raft_new(const struct raft_config *config, const struct raft_start *start);
 void raft_free(struct raft *raft);
 
 /* Takes one event. ERR_OK, or:
- *   PROPOSE   ERR_NOT_LEADER; ERR_LIMIT (UNCOMMITTED_BYTES_MAX; leadership is being handed over;
- *             for RAFT_ENTRY_MEMBERS: the no-op or the change before is not yet committed): nothing
- *             has changed, try later; ERR_INVALID: not members, or more than one voter differs
+ *   PROPOSE   ERR_NOT_LEADER; ERR_LIMIT (UNCOMMITTED_BYTES_MAX; leadership is being handed over):
+ *             nothing has changed, try later
+ *   CHANGE    ERR_NOT_LEADER; ERR_LIMIT (leadership is being handed over; the no-op or the change
+ *             before is not yet committed): try later; ERR_INVALID: joint, no voter, ids not
+ *             ascending, a voter of another or no incarnation
  *   READ      ERR_LIMIT (READS_WAITING_MAX)
  *   TRANSFER  ERR_NOT_LEADER, ERR_INVALID (no such voter)
  *   MESSAGE   ERR_MALFORMED: dropped (entries not in sequence, unknown type)
@@ -239,7 +265,8 @@ struct raft_peer_status {
     uint64_t id;
     uint64_t match_index;
     uint64_t next_index;
-    bool active; /* answered within an election timeout; leader only */
+    bool active;   /* answered within an election timeout; leader only */
+    bool snapshot; /* it needs a snapshot; leader only */
 };
 
 struct raft_status {

@@ -102,6 +102,17 @@ void raft_send(struct raft *raft, struct raft_message message)
     }
 }
 
+void raft_send_snapshot(struct raft *raft, uint64_t peer)
+{
+    for (size_t i = 0; i < raft->snapshot_count; i++) {
+        if (raft->snapshots[i] == peer) {
+            return;
+        }
+    }
+    CHECK_OP(raft->snapshot_count, <, MEMBERS_MAX);
+    raft->snapshots[raft->snapshot_count++] = peer;
+}
+
 void raft_send_fetch(struct raft *raft, uint64_t peer, uint64_t index)
 {
     for (size_t i = 0; i < raft->fetch_count; i++) {
@@ -165,7 +176,7 @@ static uint64_t next_deadline(const struct raft *raft)
 
     if (raft->role == RAFT_LEADER) {
         role_ms = raft->heartbeat_deadline_ms;
-    } else if (raft->self_voter) {
+    } else if (raft_may_campaign(raft)) {
         role_ms = raft->election_deadline_ms;
     }
     if (role_ms < deadline_ms) {
@@ -194,6 +205,8 @@ const struct raft_effects *raft_effects(struct raft *raft)
     effects_messages(raft);
     effects->fetches = raft->fetches;
     effects->fetch_count = raft->fetch_count;
+    effects->snapshots = raft->snapshots;
+    effects->snapshot_count = raft->snapshot_count;
     effects->reads = raft->done_reads;
     effects->read_count = raft->done_read_count;
     effects->apply_index =
@@ -252,6 +265,7 @@ void raft_effects_done(struct raft *raft)
     raft->fetch_count -= effects->fetch_count;
     memmove(raft->fetches, raft->fetches + effects->fetch_count,
             raft->fetch_count * sizeof(raft->fetches[0]));
+    raft->snapshot_count = 0; /* those are made by raft_effects alone */
     raft->done_read_count -= effects->read_count;
     if (raft->done_read_count > 0) {
         memmove(raft->done_reads, raft->done_reads + effects->read_count,

@@ -19,6 +19,10 @@
  *   4. Candidates and voters show and compare the durable end of their logs, nothing newer; who
  *      has entries that are not durable does not campaign.
  *   5. The own vote counts when it is durable, as everybody else's.
+ *   6. Whoever is asked votes, also as a learner: it may have been made a voter without knowing it,
+ *      and its vote be needed. Who counts is for the candidate to know.
+ *   7. Who lost its vote by an entry that is not known as committed may still campaign, its own vote
+ *      not counted: perhaps only such replicas have the entry (dissertation 4.2.2).
  *
  * Rule 2 yields when the leader's connection broke: a killed process is replaced at once.
  */
@@ -140,7 +144,7 @@ static void request_votes(struct raft *raft, enum raft_message_type type, uint64
     CHECK(log_is_durable(raft));
     for (size_t i = 0; i < raft->peer_count; i++) {
         raft->peer[i].vote = RAFT_VOTE_NONE;
-        if (!raft->peer[i].voter) {
+        if (!raft_peer_votes(&raft->peer[i])) {
             continue;
         }
         raft_send(raft, (struct raft_message){
@@ -156,7 +160,7 @@ static void request_votes(struct raft *raft, enum raft_message_type type, uint64
 
 static void campaign(struct raft *raft, bool force)
 {
-    CHECK(raft->self_voter && raft->role != RAFT_LEADER);
+    CHECK(raft_may_campaign(raft) && raft->role != RAFT_LEADER);
     enter_term(raft, raft->term + 1, raft->config.id);
     raft->role = RAFT_CANDIDATE;
     raft->own_vote = RAFT_VOTE_NONE; /* until it is durable */
@@ -166,32 +170,28 @@ static void campaign(struct raft *raft, bool force)
     request_votes(raft, RAFT_MSG_VOTE, raft->term, force);
 }
 
-/* Whether the votes already make a majority. */
-static bool is_won(const struct raft *raft)
+/* 1: this voter is for us. */
+static uint64_t granted_by(const struct raft_progress *peer)
 {
-    size_t granted = raft->own_vote == RAFT_VOTE_GRANTED ? 1 : 0;
-
-    for (size_t i = 0; i < raft->peer_count; i++) {
-        if (raft->peer[i].voter && raft->peer[i].vote == RAFT_VOTE_GRANTED) {
-            granted++;
-        }
-    }
-    return granted > raft_members_voters(&raft->members) / 2;
+    return peer->vote == RAFT_VOTE_GRANTED ? 1 : 0;
 }
 
-/* Whether no majority is possible any more: a voter that is gone does not answer. */
+/* 1: this voter is or may still be for us: one that is gone does not answer. */
+static uint64_t possible_of(const struct raft_progress *peer)
+{
+    return granted_by(peer) == 1 || (peer->vote == RAFT_VOTE_NONE && !peer->closed) ? 1 : 0;
+}
+
+static bool is_won(const struct raft *raft)
+{
+    uint64_t own = raft->own_vote == RAFT_VOTE_GRANTED ? 1 : 0;
+
+    return raft_voters_reach(raft, own, granted_by) == 1;
+}
+
 static bool is_lost(const struct raft *raft)
 {
-    size_t possible = 1;
-
-    for (size_t i = 0; i < raft->peer_count; i++) {
-        const struct raft_progress *peer = &raft->peer[i];
-        if (peer->voter &&
-            (peer->vote == RAFT_VOTE_GRANTED || (peer->vote == RAFT_VOTE_NONE && !peer->closed))) {
-            possible++;
-        }
-    }
-    return possible <= raft_members_voters(&raft->members) / 2;
+    return raft_voters_reach(raft, 1 /* we are for us */, possible_of) == 0;
 }
 
 static void win_if_won(struct raft *raft)
@@ -219,7 +219,7 @@ static void give_up_if_lost(struct raft *raft)
 
 static void start_prevote(struct raft *raft)
 {
-    CHECK(raft->self_voter && raft->role != RAFT_LEADER);
+    CHECK(raft_may_campaign(raft) && raft->role != RAFT_LEADER);
     raft->role = RAFT_PRE_CANDIDATE;
     raft->own_vote = RAFT_VOTE_GRANTED; /* promises nothing, so it needs no disk */
     raft->campaign_waits = false;
@@ -235,7 +235,7 @@ static void start_prevote(struct raft *raft)
 
 void raft_election_tick(struct raft *raft)
 {
-    if (raft->role == RAFT_LEADER || !raft->self_voter ||
+    if (raft->role == RAFT_LEADER || !raft_may_campaign(raft) ||
         raft->now_ms < raft->election_deadline_ms) {
         return;
     }
@@ -249,7 +249,7 @@ void raft_election_tick(struct raft *raft)
 
 void raft_election_on_log_durable(struct raft *raft)
 {
-    if (raft->role != RAFT_FOLLOWER || !raft->self_voter || !log_is_durable(raft)) {
+    if (raft->role != RAFT_FOLLOWER || !raft_may_campaign(raft) || !log_is_durable(raft)) {
         return;
     }
     if (raft->transfer_waits) {
@@ -311,7 +311,7 @@ static void yield_to(struct raft *raft, const struct raft_message *message)
 
 void raft_on_prevote(struct raft *raft, const struct raft_message *message)
 {
-    bool grant = raft->self_voter && message->term > raft->term && !raft_election_is_sticky(raft) &&
+    bool grant = message->term > raft->term && !raft_election_is_sticky(raft) &&
                  is_up_to_date(raft, message);
 
     if (grant) {
@@ -328,8 +328,7 @@ void raft_on_prevote(struct raft *raft, const struct raft_message *message)
 void raft_on_vote(struct raft *raft, const struct raft_message *message)
 {
     bool is_free = raft->vote == message->from || (raft->vote == 0 && raft->leader == 0);
-    bool grant =
-        raft->self_voter && message->term == raft->term && is_free && is_up_to_date(raft, message);
+    bool grant = message->term == raft->term && is_free && is_up_to_date(raft, message);
 
     CHECK_OP(message->term, <=, raft->term);
     if (grant) {
@@ -353,7 +352,7 @@ void raft_on_vote_answer(struct raft *raft, const struct raft_message *message)
     struct raft_progress *peer = raft_progress_find(raft, message->from);
 
     if (raft->role != (pre ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE) || message->term != term ||
-        peer == NULL || !peer->voter || peer->vote == RAFT_VOTE_GRANTED) {
+        peer == NULL || !raft_peer_votes(peer) || peer->vote == RAFT_VOTE_GRANTED) {
         return;
     }
     peer->vote = message->reject ? RAFT_VOTE_REFUSED : RAFT_VOTE_GRANTED;
@@ -364,7 +363,7 @@ void raft_on_vote_answer(struct raft *raft, const struct raft_message *message)
 void raft_on_transfer(struct raft *raft, const struct raft_message *message)
 {
     raft_leader_heard(raft, message->from);
-    if (!raft->self_voter) {
+    if (!raft_may_campaign(raft)) {
         return;
     }
     if (log_is_durable(raft)) {

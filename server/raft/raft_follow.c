@@ -21,28 +21,6 @@ enum fit {
     FIT_BROKEN,  /* contradicts what is committed */
 };
 
-void raft_members_appended(struct raft *raft, const struct raft_entry *entry)
-{
-    if (entry->type != RAFT_ENTRY_MEMBERS) {
-        return;
-    }
-    raft->members_before = raft->members;
-    raft->members_before_valid = true;
-    raft->members_index = entry->index;
-    CHECK(raft_members_decode(entry->data, entry->len, &raft->members) == ERR_OK);
-    raft_progress_update(raft);
-}
-
-/* At most one change of members is not yet committed, so one step back is enough. */
-static void members_truncated(struct raft *raft, uint64_t index)
-{
-    if (raft->members_before_valid && raft->members_index >= index) {
-        raft->members = raft->members_before;
-        raft->members_before_valid = false;
-        raft_progress_update(raft);
-    }
-}
-
 static void commit_to(struct raft *raft, uint64_t index)
 {
     if (index > raft->log.commit_index) {
@@ -173,7 +151,7 @@ static void take_entries(struct raft *raft, const struct raft_message *message, 
     if (index <= raft->log.last_index) {
         CHECK_OP(index, >, raft->verified);
         raft_log_truncate(&raft->log, index, term_before);
-        members_truncated(raft, index);
+        raft_members_truncated(raft, index);
     }
     for (size_t i = count; i < message->entry_count; i++) {
         if (raft_log_append(&raft->log, message->entries[i]) != ERR_OK) {

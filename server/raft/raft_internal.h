@@ -29,6 +29,8 @@ void raft_outbox_done(struct raft_outbox *outbox);
  * raft_send_entry just before. Held back while the record is not durable. */
 void raft_send(struct raft *raft, struct raft_message message);
 void raft_send_entry(struct raft *raft, struct raft_entry *entry);
+/* Tells the conductor that a peer needs a snapshot. */
+void raft_send_snapshot(struct raft *raft, uint64_t peer);
 /* Asks the conductor for entries from disk. */
 void raft_send_fetch(struct raft *raft, uint64_t peer, uint64_t index);
 
@@ -65,14 +67,29 @@ bool raft_log_scanned(struct raft_log *log, uint64_t term_before, struct raft_en
 /* The value that a majority of the `count` values reaches; 0 for no values. Sorts them. */
 uint64_t raft_quorum(uint64_t *values, size_t count);
 size_t raft_members_voters(const struct raft_members *members);
-/* Whether `to` may follow `from`: at most one voter more or less. */
-bool raft_members_may_follow(const struct raft_members *from, const struct raft_members *to);
+/* Whether the members can be wanted: not joint, at least one voter, each of a known incarnation, and
+ * where it is a voter now too, of that one. */
+bool raft_members_can_follow(const struct raft_members *now, const struct raft_members *wanted);
+/* The members that lead from `now` to `wanted`: joint, or, if the voters stay, `wanted`. */
+enum err raft_members_between(const struct raft_members *now, const struct raft_members *wanted,
+                              struct raft_members *out);
+/* What joint members lead to. */
+struct raft_members raft_members_final(const struct raft_members *joint);
 
 /* ---- raft_progress.c ---- */
 
 struct raft_progress *raft_progress_find(struct raft *raft, uint64_t id);
 /* Fits the peers to the members, keeping what is known of those that stay. */
 void raft_progress_update(struct raft *raft);
+/* Whether this replica has a vote; may ask for votes; the peer has a vote. */
+bool raft_self_votes(const struct raft *raft);
+bool raft_may_campaign(const struct raft *raft);
+bool raft_peer_votes(const struct raft_progress *peer);
+/* What a majority of the voters has reached, of both kinds if the members are joint; `self` is the
+ * own value. */
+uint64_t raft_voters_reach(const struct raft *raft, uint64_t self,
+                           uint64_t (*value_of)(const struct raft_progress *peer));
+void raft_progress_snapshot(struct raft *raft, struct raft_progress *peer);
 void raft_progress_probe(struct raft *raft, struct raft_progress *peer);
 void raft_progress_replicate(struct raft *raft, struct raft_progress *peer);
 bool raft_progress_window_is_full(const struct raft_progress *peer);
@@ -104,6 +121,9 @@ void raft_on_transfer(struct raft *raft, const struct raft_message *message);
 
 void raft_become_leader(struct raft *raft);
 enum err raft_propose(struct raft *raft, struct raft_entry *entry);
+/* Appends an entry of the own term; leader. */
+void raft_leader_append(struct raft *raft, struct raft_entry *entry);
+void raft_on_snapshot_ended(struct raft *raft, uint64_t peer, uint64_t index);
 void raft_leader_tick(struct raft *raft);
 void raft_leader_flush(struct raft *raft);
 void raft_leader_commit(struct raft *raft);
@@ -116,8 +136,16 @@ enum err raft_on_append(struct raft *raft, const struct raft_message *message);
 void raft_on_heartbeat(struct raft *raft, const struct raft_message *message);
 void raft_on_scanned(struct raft *raft, const struct raft_event *event);
 void raft_follower_flush(struct raft *raft);
-/* The entry is about to be appended: members take effect at once (dissertation 4.1). */
+
+/* ---- raft_change.c ---- */
+
+/* The entry was appended: members take effect at once. */
 void raft_members_appended(struct raft *raft, const struct raft_entry *entry);
+/* The entries from `index` on were removed. */
+void raft_members_truncated(struct raft *raft, uint64_t index);
+enum err raft_change(struct raft *raft, const struct raft_members *wanted);
+/* The commit index of a leader moved: joint members that are committed get their final ones. */
+void raft_change_finish(struct raft *raft);
 
 /* ---- raft_read.c ---- */
 

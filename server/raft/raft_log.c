@@ -69,6 +69,7 @@ void raft_log_init(struct raft_log *log, const struct raft_start *start)
     log->durable_term = start->last_term;
     log->save_next = start->last_index + 1;
     log->disk_last = start->last_index;
+    log->disk_first = start->first_index;
     log->runs[0] = (struct raft_run){.index = start->last_index, .term = start->last_term};
     log->run_count = 1;
 }

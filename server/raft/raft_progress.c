@@ -3,14 +3,18 @@
  * What a replica knows of each other one, above all how far a follower's log has come.
  *
  *     PROBE --------- an append is accepted -----------> REPLICATE
- *       ^                                                    |
- *       +--- rejected, connection closed, no answer for long-+
+ *      | ^ ^                                              |     |
+ *      | | +--- rejected, connection closed, no answer ---+     |
+ *      | +------ snapshot taken, failed or not needed ------+   | needs what the log
+ *      +------------ needs what the log has no more ---> SNAPSHOT   has no more
+ *                                                         ^-----+
  *
  * PROBE: match is a lower bound; at most one append is on its way (probe_sent) until its answer
  * or a heartbeat's comes. REPLICATE: match is exact as of the last answer; appends go out ahead of
- * the answers, at most INFLIGHT_MESSAGES_MAX and INFLIGHT_BYTES_MAX of them.
+ * the answers, at most INFLIGHT_MESSAGES_MAX and INFLIGHT_BYTES_MAX of them. SNAPSHOT: nothing but
+ * heartbeats goes out.
  *
- * Invariants: match < next; inflight_count is 0 in PROBE; inflight last_index ascends.
+ * Invariants: match < next; inflight_count is 0 in PROBE and SNAPSHOT; inflight last_index ascends.
  */
 #include "server/raft/raft_internal.h"
 
@@ -40,7 +44,9 @@ void raft_progress_update(struct raft *raft)
     const struct raft_member *self = raft_members_find(&raft->members, raft->config.id);
 
     memcpy(old, raft->peer, sizeof(old));
+    raft->is_joint = raft_members_is_joint(&raft->members);
     raft->self_voter = self != NULL && self->voter;
+    raft->self_was_voter = self != NULL && self->was_voter;
     raft->peer_count = 0;
     for (size_t i = 0; i < raft->members.count; i++) {
         const struct raft_member *member = &raft->members.member[i];
@@ -53,6 +59,7 @@ void raft_progress_update(struct raft *raft)
             .incarnation = member->incarnation,
             .next = raft->log.last_index + 1,
             .heard_ms = raft->now_ms,
+            .resend_ms = raft->config.election_max_ms,
         };
         for (size_t j = 0; j < old_count; j++) {
             /* What another incarnation acknowledged or voted is forgotten with it. */
@@ -61,8 +68,60 @@ void raft_progress_update(struct raft *raft)
             }
         }
         peer->voter = member->voter;
+        peer->was_voter = member->was_voter;
         raft->peer_count++;
     }
+}
+
+bool raft_self_votes(const struct raft *raft)
+{
+    return raft->self_voter || raft->self_was_voter;
+}
+
+bool raft_may_campaign(const struct raft *raft)
+{
+    const struct raft_member *before = NULL;
+
+    if (raft->members_index > raft->log.commit_index && raft->members_before.count > 0) {
+        before = raft_members_find(&raft->members_before, raft->config.id);
+    }
+    return raft_self_votes(raft) || (before != NULL && (before->voter || before->was_voter));
+}
+
+bool raft_peer_votes(const struct raft_progress *peer)
+{
+    return peer->voter || peer->was_voter;
+}
+
+/* The value that a majority of one kind of voters has reached. */
+static uint64_t kind_reaches(const struct raft *raft, bool was, uint64_t self,
+                             uint64_t (*value_of)(const struct raft_progress *peer))
+{
+    uint64_t values[MEMBERS_MAX + 1];
+    size_t count = 0;
+
+    if (was ? raft->self_was_voter : raft->self_voter) {
+        values[count++] = self;
+    }
+    for (size_t i = 0; i < raft->peer_count; i++) {
+        const struct raft_progress *peer = &raft->peer[i];
+        if (was ? peer->was_voter : peer->voter) {
+            values[count++] = value_of(peer);
+        }
+    }
+    return raft_quorum(values, count);
+}
+
+uint64_t raft_voters_reach(const struct raft *raft, uint64_t self,
+                           uint64_t (*value_of)(const struct raft_progress *peer))
+{
+    uint64_t to_come = kind_reaches(raft, false /* to come */, self, value_of);
+    uint64_t before = UINT64_MAX;
+
+    if (raft->is_joint) {
+        before = kind_reaches(raft, true /* of before */, self, value_of);
+    }
+    return to_come < before ? to_come : before;
 }
 
 void raft_progress_probe(struct raft *raft, struct raft_progress *peer)
@@ -78,6 +137,13 @@ void raft_progress_probe(struct raft *raft, struct raft_progress *peer)
     peer->moved_ms = raft->now_ms;
     window_clear(peer);
     CHECK_OP(peer->match, <, peer->next);
+}
+
+void raft_progress_snapshot(struct raft *raft, struct raft_progress *peer)
+{
+    CHECK_OP(peer->next, <, raft->log.disk_first);
+    raft_progress_probe(raft, peer);
+    peer->state = RAFT_SNAPSHOT;
 }
 
 bool raft_progress_window_is_full(const struct raft_progress *peer)

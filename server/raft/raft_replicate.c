@@ -34,26 +34,7 @@ static uint64_t heard_of(const struct raft_progress *peer)
     return peer->heard_ms;
 }
 
-/* What a majority of the voters has reached; `self` is our own value. */
-static uint64_t voters_reach(const struct raft *raft, uint64_t self,
-                             uint64_t (*value_of)(const struct raft_progress *peer))
-{
-    uint64_t values[MEMBERS_MAX + 1];
-    size_t count = 0;
-
-    if (raft->self_voter) {
-        values[count++] = self;
-    }
-    for (size_t i = 0; i < raft->peer_count; i++) {
-        if (raft->peer[i].voter) {
-            values[count++] = value_of(&raft->peer[i]);
-        }
-    }
-    return raft_quorum(values, count);
-}
-
-/* Appends an entry of the own term. */
-static void append_own(struct raft *raft, struct raft_entry *entry)
+void raft_leader_append(struct raft *raft, struct raft_entry *entry)
 {
     entry->index = raft->log.last_index + 1;
     entry->term = raft->term;
@@ -99,31 +80,13 @@ void raft_become_leader(struct raft *raft)
         raft->no_memory = true;
         return;
     }
-    append_own(raft, noop);
+    raft_leader_append(raft, noop);
     raft_entry_unref(noop);
-}
-
-/* Whether these members may be proposed now: one change at a time, after the no-op of the term
- * (CONSENSUS 14; without the latter two leaders could count with two unlike majorities). */
-static enum err members_check(const struct raft *raft, const struct raft_entry *entry)
-{
-    struct raft_members members;
-
-    if (raft_members_decode(entry->data, entry->len, &members) != ERR_OK ||
-        !raft_members_may_follow(&raft->members, &members)) {
-        return ERR_INVALID;
-    }
-    if (!raft_leader_is_ready(raft) || raft->members_index > raft->log.commit_index) {
-        return ERR_LIMIT;
-    }
-    return ERR_OK;
 }
 
 enum err raft_propose(struct raft *raft, struct raft_entry *entry)
 {
-    enum err err = ERR_OK;
-
-    CHECK(entry->type == RAFT_ENTRY_COMMAND || entry->type == RAFT_ENTRY_MEMBERS);
+    CHECK_OP(entry->type, ==, RAFT_ENTRY_COMMAND);
     CHECK_OP(entry->len, <=, APPEND_BYTES_MAX);
     if (raft->role != RAFT_LEADER) {
         return ERR_NOT_LEADER;
@@ -132,19 +95,14 @@ enum err raft_propose(struct raft *raft, struct raft_entry *entry)
         raft->uncommitted_bytes + entry_bytes(entry) > UNCOMMITTED_BYTES_MAX) {
         return ERR_LIMIT;
     }
-    if (entry->type == RAFT_ENTRY_MEMBERS) {
-        err = members_check(raft, entry);
-    }
-    if (err == ERR_OK) {
-        append_own(raft, entry);
-    }
-    return err;
+    raft_leader_append(raft, entry);
+    return ERR_OK;
 }
 
 void raft_leader_commit(struct raft *raft)
 {
     struct raft_log *log = &raft->log;
-    uint64_t index = voters_reach(raft, log->durable_index, match_of);
+    uint64_t index = raft_voters_reach(raft, log->durable_index, match_of);
 
     if (index <= log->commit_index || index < raft->noop_index) {
         return;
@@ -157,6 +115,7 @@ void raft_leader_commit(struct raft *raft)
         }
     }
     log->commit_index = index;
+    raft_change_finish(raft);
 }
 
 /* ---- sending ---- */
@@ -180,7 +139,7 @@ static void send_heartbeat(struct raft *raft, struct raft_progress *peer, uint64
 
 static void confirm_round(struct raft *raft)
 {
-    uint64_t round = voters_reach(raft, raft->round, round_of);
+    uint64_t round = raft_voters_reach(raft, raft->round, round_of);
 
     raft_reads_confirm(raft, round);
 }
@@ -198,9 +157,15 @@ static void broadcast_heartbeat(struct raft *raft)
     confirm_round(raft); /* alone */
 }
 
+/* What the peer needs next is not in memory: it is on disk, or only in a snapshot. */
 static void fetch(struct raft *raft, struct raft_progress *peer)
 {
     if (raft->now_ms < peer->fetch_after_ms) {
+        return;
+    }
+    if (peer->next < raft->log.disk_first) {
+        raft_progress_snapshot(raft, peer);
+        raft_send_snapshot(raft, peer->id);
         return;
     }
     peer->fetching = true;
@@ -257,6 +222,9 @@ static bool send_next(struct raft *raft, struct raft_progress *peer)
 
 static void replicate(struct raft *raft, struct raft_progress *peer)
 {
+    if (peer->state == RAFT_SNAPSHOT) {
+        return;
+    }
     if (peer->state == RAFT_PROBE) {
         if (!peer->probe_sent && !peer->fetching) {
             send_next(raft, peer);
@@ -288,6 +256,27 @@ static void transfer_flush(struct raft *raft)
     }
 }
 
+/* A leader that is no voter of the members any more has told everybody that they are committed
+ * (dissertation 4.2.2): the furthest voter goes on. */
+static void leave_if_removed(struct raft *raft)
+{
+    const struct raft_progress *best = NULL;
+
+    if (raft_self_votes(raft) || raft->members_index > raft->log.commit_index) {
+        return;
+    }
+    for (size_t i = 0; i < raft->peer_count; i++) {
+        const struct raft_progress *peer = &raft->peer[i];
+        if (peer->voter && !peer->closed && (best == NULL || peer->match > best->match)) {
+            best = peer;
+        }
+    }
+    if (best != NULL) {
+        raft_send(raft, (struct raft_message){.type = RAFT_MSG_TRANSFER, .to = best->id});
+    }
+    raft_become_follower(raft, raft->term, 0 /* no leader */);
+}
+
 void raft_leader_flush(struct raft *raft)
 {
     if (raft->reads.asked == 0 && raft->reads.count > 0 && raft_leader_is_ready(raft)) {
@@ -300,6 +289,7 @@ void raft_leader_flush(struct raft *raft)
         replicate(raft, &raft->peer[i]);
     }
     transfer_flush(raft);
+    leave_if_removed(raft);
 }
 
 /* ---- time ---- */
@@ -317,7 +307,7 @@ static void resend_lost(struct raft *raft, struct raft_progress *peer)
 
 void raft_leader_tick(struct raft *raft)
 {
-    uint64_t heard_ms = voters_reach(raft, raft->now_ms, heard_of);
+    uint64_t heard_ms = raft_voters_reach(raft, raft->now_ms, heard_of);
 
     if (raft->now_ms - heard_ms >= raft->config.election_max_ms) {
         raft_become_follower(raft, raft->term, 0 /* no leader: CheckQuorum */);
@@ -354,7 +344,7 @@ static void on_reject(struct raft *raft, struct raft_progress *peer,
         raft_progress_probe(raft, peer);
         return;
     }
-    if (message->log_index != peer->next - 1) {
+    if (peer->state == RAFT_SNAPSHOT || message->log_index != peer->next - 1) {
         return; /* the answer to an earlier probe */
     }
     if (message->hint_term != 0) {
@@ -370,6 +360,7 @@ static void on_reject(struct raft *raft, struct raft_progress *peer,
 enum err raft_on_append_answer(struct raft *raft, const struct raft_message *message)
 {
     struct raft_progress *peer = raft_progress_find(raft, message->from);
+    bool moved = false;
 
     if (raft->role != RAFT_LEADER || peer == NULL) {
         return ERR_OK;
@@ -382,11 +373,15 @@ enum err raft_on_append_answer(struct raft *raft, const struct raft_message *mes
         return ERR_OK;
     }
     peer->restarted = false;
-    if (raft_progress_matched(raft, peer, message->log_index)) {
-        raft_leader_commit(raft);
+    moved = raft_progress_matched(raft, peer, message->log_index);
+    if (peer->state == RAFT_SNAPSHOT && peer->next >= raft->log.disk_first) {
+        raft_progress_probe(raft, peer); /* it has what it needs, from wherever */
     }
     if (peer->state == RAFT_PROBE) {
         raft_progress_replicate(raft, peer);
+    }
+    if (moved) {
+        raft_leader_commit(raft); /* last: it may change the members, and with them the peers */
     }
     return ERR_OK;
 }
@@ -409,6 +404,27 @@ void raft_on_heartbeat_answer(struct raft *raft, const struct raft_message *mess
     }
 }
 
+/* What it needs is not to be had at the moment. */
+static void wait_and_probe(struct raft *raft, struct raft_progress *peer)
+{
+    raft_progress_probe(raft, peer);
+    peer->fetch_after_ms = raft->now_ms + raft->config.election_max_ms;
+}
+
+void raft_on_snapshot_ended(struct raft *raft, uint64_t id, uint64_t index)
+{
+    struct raft_progress *peer = raft_progress_find(raft, id);
+
+    if (raft->role != RAFT_LEADER || peer == NULL || peer->state != RAFT_SNAPSHOT) {
+        return;
+    }
+    wait_and_probe(raft, peer);
+    if (index > peer->match && index <= raft->log.last_index) {
+        peer->next = index + 1;
+        peer->fetch_after_ms = 0;
+    }
+}
+
 enum err raft_on_fetched(struct raft *raft, const struct raft_event *event)
 {
     struct raft_progress *peer = raft_progress_find(raft, event->peer);
@@ -419,8 +435,7 @@ enum err raft_on_fetched(struct raft *raft, const struct raft_event *event)
         return ERR_OK;
     }
     if (event->entry_count == 0) {
-        raft_progress_probe(raft, peer);
-        peer->fetch_after_ms = raft->now_ms + raft->config.election_max_ms;
+        wait_and_probe(raft, peer);
         return ERR_OK;
     }
     if (event->entries[0]->index != peer->fetch_index) {
@@ -447,7 +462,7 @@ enum err raft_transfer(struct raft *raft, uint64_t id)
     if (raft->role != RAFT_LEADER) {
         return ERR_NOT_LEADER;
     }
-    if (peer == NULL || !peer->voter) {
+    if (peer == NULL || !raft_peer_votes(peer)) {
         return ERR_INVALID;
     }
     raft->transfer_to = id;

@@ -35,10 +35,11 @@ struct raft_log {
     uint64_t applied_index;
     uint64_t durable_index;
     uint64_t durable_term;
-    uint64_t save_next; /* the first entry not yet submitted */
-    uint64_t disk_last; /* the last entry that was ever submitted and not truncated on disk */
-    bool in_flight;     /* saves up to disk_last are not yet reported */
-    bool truncate;      /* the next save begins with a truncation at truncate_index */
+    uint64_t save_next;  /* the first entry not yet submitted */
+    uint64_t disk_last;  /* the last entry that was ever submitted and not truncated on disk */
+    uint64_t disk_first; /* the first entry that the disk still has */
+    bool in_flight;      /* saves up to disk_last are not yet reported */
+    bool truncate;       /* the next save begins with a truncation at truncate_index */
     uint64_t truncate_index;
     uint64_t truncations; /* how many there were */
     struct raft_run runs[RAFT_RUNS_MAX];
@@ -52,6 +53,7 @@ struct raft_log {
 enum raft_progress_state {
     RAFT_PROBE,     /* match unknown: one append, then wait for its answer */
     RAFT_REPLICATE, /* match known: appends stream ahead up to the window */
+    RAFT_SNAPSHOT,  /* what it needs is not in the log: heartbeats only until it has a snapshot */
 };
 
 enum raft_vote_state {
@@ -71,7 +73,8 @@ struct raft_progress {
     uint64_t id;
     uint64_t incarnation;
     bool voter;
-    bool closed; /* its connection broke and nothing has come since */
+    bool was_voter; /* joint members: a voter of before */
+    bool closed;    /* its connection broke and nothing has come since */
     enum raft_vote_state vote;
     enum raft_progress_state state;
     uint64_t match; /* durable there and equal to ours */
@@ -83,7 +86,7 @@ struct raft_progress {
     size_t probe_bytes;
     bool fetching;
     uint64_t fetch_index;
-    uint64_t fetch_after_ms; /* entries not available: not before this time again */
+    uint64_t fetch_after_ms; /* entries or snapshot not to be had: not before this time again */
     uint64_t commit_sent;    /* the peer will know of this commit index */
     uint64_t round_acked;
     uint64_t heard_ms;
@@ -157,10 +160,12 @@ struct raft {
     struct raft_log log;
 
     struct raft_members members;
-    struct raft_members members_before; /* if the entry at members_index is truncated */
-    bool members_before_valid;
-    uint64_t members_index;
+    uint64_t members_index;             /* of their entry */
+    struct raft_members members_before; /* if that entry is truncated; count 0: it is committed */
+    uint64_t members_before_index;
+    bool is_joint;
     bool self_voter;
+    bool self_was_voter;
     struct raft_progress peer[MEMBERS_MAX];
     size_t peer_count;
 
@@ -196,6 +201,8 @@ struct raft {
     struct raft_outbox held;
     struct raft_fetch fetches[MEMBERS_MAX + 1];
     size_t fetch_count;
+    uint64_t snapshots[MEMBERS_MAX];
+    size_t snapshot_count;
     struct raft_read *done_reads;
     size_t done_read_count;
     size_t done_read_capacity;

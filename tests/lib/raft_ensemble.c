@@ -379,7 +379,7 @@ static void fetch(struct ensemble *e, struct ensemble_node *node, const struct r
     if (e->ignore_fetch) {
         return;
     }
-    if (!e->no_fetch && fetch->index >= 1 && fetch->index <= node->entry_count) {
+    if (!e->no_fetch && fetch->index >= node->first_index && fetch->index <= node->entry_count) {
         event.entries = &node->entries[fetch->index - 1];
         event.log_term = fetch->index > 1 ? node->entries[fetch->index - 2]->term : 0;
         while (event.entry_count < 4 && bytes < fetch->bytes_max &&
@@ -443,6 +443,10 @@ static bool effects_round(struct ensemble *e, struct ensemble_node *node)
     }
     memcpy(fetches, effects->fetches, fetch_count * sizeof(fetches[0]));
     take_reads(e, node, effects);
+    for (size_t i = 0; i < effects->snapshot_count; i++) {
+        TRACE(e, "%" PRIu64 ": snapshot peer=%" PRIu64 "\n", node->id, effects->snapshots[i]);
+        node->snapshots |= UINT64_C(1) << effects->snapshots[i];
+    }
     node->deadline_ms = effects->deadline_ms;
     raft_effects_done(node->raft);
     for (size_t i = 0; i < fetch_count; i++) {
@@ -491,6 +495,11 @@ enum err ensemble_propose(struct ensemble *e, uint64_t id, const char *data)
 enum err ensemble_read(struct ensemble *e, uint64_t id, uint64_t context)
 {
     return ensemble_step(e, id, (struct raft_event){.type = RAFT_EV_READ, .context = context});
+}
+
+enum err ensemble_change(struct ensemble *e, uint64_t id, const struct raft_members *wanted)
+{
+    return ensemble_step(e, id, (struct raft_event){.type = RAFT_EV_CHANGE, .members = wanted});
 }
 
 void ensemble_tick(struct ensemble *e, uint64_t id)
@@ -547,17 +556,18 @@ struct raft_status ensemble_status(const struct ensemble *e, uint64_t id)
 
 /* ---- life ---- */
 
-/* The newest members on the disk. */
-static void disk_members(const struct ensemble_node *node, struct raft_members *out)
+/* The newest members on the disk, and those before them. */
+static void disk_members(const struct ensemble_node *node, struct raft_start *out)
 {
-    for (size_t i = node->entry_count; i > 0; i--) {
-        const struct raft_entry *entry = node->entries[i - 1];
+    for (size_t i = 0; i < node->entry_count; i++) {
+        const struct raft_entry *entry = node->entries[i];
         if (entry->type == RAFT_ENTRY_MEMBERS) {
-            CHECK(raft_members_decode(entry->data, entry->len, out) == ERR_OK);
-            return;
+            out->members_before = out->members;
+            out->members_index = entry->index;
+            CHECK(raft_members_decode(entry->data, entry->len, &out->members) == ERR_OK);
         }
     }
-    check_failed(__FILE__, __LINE__, "the disk has members", 0, 0);
+    CHECK(out->members.count > 0);
 }
 
 void ensemble_start(struct ensemble *e, uint64_t id, uint64_t applied_index)
@@ -574,7 +584,7 @@ void ensemble_start(struct ensemble *e, uint64_t id, uint64_t applied_index)
     struct raft_start start = {
         .term = node->term,
         .vote = node->vote,
-        .first_index = 1,
+        .first_index = node->first_index,
         .last_index = last->index,
         .last_term = last->term,
         .applied_index = applied_index,
@@ -584,7 +594,7 @@ void ensemble_start(struct ensemble *e, uint64_t id, uint64_t applied_index)
 
     CHECK(node->raft == NULL);
     node->lives++;
-    disk_members(node, &start.members);
+    disk_members(node, &start);
     node->applied_index = applied_index;
     node->raft = raft_new(&config, &start);
     CHECK(node->raft != NULL);
@@ -607,6 +617,63 @@ void ensemble_crash(struct ensemble *e, uint64_t id, size_t pieces)
     free(node->reads);
     node->reads = NULL;
     node->read_count = 0;
+    node->snapshots = 0;
+}
+
+void ensemble_compact(struct ensemble *e, uint64_t id, uint64_t index)
+{
+    struct ensemble_node *node = node_of(e, id);
+
+    CHECK(index > node->first_index && index <= node->applied_index + 1);
+    node->first_index = index;
+    CHECK(ensemble_step(e, id, (struct raft_event){.type = RAFT_EV_COMPACTED, .index = index}) ==
+          ERR_OK);
+}
+
+/* Puts the node's applied entries in the place of the log of one that is down; what that has behind
+ * them stays if it holds the last of them. */
+static void disk_copy(const struct ensemble_node *from, struct ensemble_node *to)
+{
+    uint64_t end = from->applied_index;
+
+    if (to->entry_count < end || to->entries[end - 1]->term != from->entries[end - 1]->term) {
+        while (to->entry_count > 0) {
+            raft_entry_unref(to->entries[--to->entry_count]);
+        }
+        for (size_t i = 0; i < end; i++) {
+            disk_append(to, from->entries[i]);
+        }
+    }
+    to->first_index = end + 1;
+}
+
+uint64_t ensemble_snapshot_wanted(const struct ensemble *e, uint64_t id)
+{
+    for (uint64_t to = 1; to <= e->count; to++) {
+        if ((e->node[id].snapshots >> to & 1) != 0) {
+            return to;
+        }
+    }
+    return 0;
+}
+
+void ensemble_snapshot(struct ensemble *e, uint64_t id, uint64_t to, bool taken)
+{
+    struct ensemble_node *node = node_of(e, id);
+    struct ensemble_node *taker = node_of(e, to);
+    uint64_t end = node->applied_index;
+
+    node->snapshots &= ~(UINT64_C(1) << to);
+    taken = taken && taker->raft != NULL && taker->applied_index < end;
+    if (taken) {
+        ensemble_crash(e, taker->id, SIZE_MAX);
+        disk_copy(node, taker);
+        ensemble_start(e, taker->id, end);
+    }
+    CHECK(ensemble_step(e, id,
+                        (struct raft_event){.type = RAFT_EV_SNAPSHOT_ENDED,
+                                            .peer = to,
+                                            .index = taken ? end : 0}) == ERR_OK);
 }
 
 static void disk_form(struct ensemble *e, struct ensemble_node *node, size_t learners)
@@ -645,6 +712,7 @@ struct ensemble *ensemble_new(size_t count, size_t learners, uint64_t seed)
     e->packets_end = &e->packets;
     for (uint64_t id = 1; id <= count; id++) {
         e->node[id].id = id;
+        e->node[id].first_index = 1;
         e->node[id].saves_end = &e->node[id].saves;
         disk_form(e, &e->node[id], learners);
     }

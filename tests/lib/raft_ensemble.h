@@ -47,7 +47,9 @@ struct ensemble_node {
     /* Not yet durable, oldest first. */
     struct ensemble_save *saves;
     struct ensemble_save **saves_end;
+    uint64_t first_index; /* entries before are compacted: there for the checks, not for the core */
     uint64_t applied_index;
+    uint64_t snapshots; /* bit id: this peer needs a snapshot of this node */
     /* The reads that ended. */
     struct raft_read *reads;
     size_t read_count;
@@ -99,6 +101,14 @@ void ensemble_turn(struct ensemble *e, uint64_t id);
 
 enum err ensemble_propose(struct ensemble *e, uint64_t id, const char *data);
 enum err ensemble_read(struct ensemble *e, uint64_t id, uint64_t context);
+/* Wants the members: those of now, changed by the caller. */
+enum err ensemble_change(struct ensemble *e, uint64_t id, const struct raft_members *wanted);
+/* The log of the node begins at `index` from now on; its tree holds what was before. */
+void ensemble_compact(struct ensemble *e, uint64_t id, uint64_t index);
+/* A peer that needs a snapshot of the node; 0: none does. */
+uint64_t ensemble_snapshot_wanted(const struct ensemble *e, uint64_t id);
+/* The peer that needs it takes a snapshot of the node (and starts again with it), or does not. */
+void ensemble_snapshot(struct ensemble *e, uint64_t id, uint64_t to, bool taken);
 /* A message that no node sent. from and to are set by the caller. */
 enum err ensemble_message(struct ensemble *e, struct raft_message message);
 /* Moves the clock to the node's deadline, if that lies ahead, and ticks it. */

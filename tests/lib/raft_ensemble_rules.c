@@ -66,21 +66,26 @@ uint64_t ensemble_entry_term(const struct ensemble *e, uint64_t id, uint64_t ind
     return entry != NULL ? entry->term : 0;
 }
 
-/* Committed means: a majority of the voters has it on disk. */
+/* Committed means: a majority of the voters has it on disk, in joint members of both kinds. */
 static void check_durable(const struct ensemble *e, uint64_t id, uint64_t index, uint64_t term)
 {
     const struct raft_members *members = raft_members(e->node[id].raft);
-    size_t voters = 0;
-    size_t have = 0;
+    size_t voters[2] = {0};
+    size_t have[2] = {0};
 
     for (size_t i = 0; i < members->count; i++) {
-        const struct ensemble_node *node = &e->node[members->member[i].id];
-        if (members->member[i].voter) {
-            voters++;
-            have += node->entry_count >= index && node->entries[index - 1]->term == term ? 1 : 0;
-        }
+        const struct raft_member *member = &members->member[i];
+        const struct ensemble_node *node = &e->node[member->id];
+        size_t has = node->entry_count >= index && node->entries[index - 1]->term == term ? 1 : 0;
+        voters[0] += member->voter ? 1 : 0;
+        have[0] += member->voter ? has : 0;
+        voters[1] += member->was_voter ? 1 : 0;
+        have[1] += member->was_voter ? has : 0;
     }
-    CHECK_OP(have, >, voters / 2);
+    CHECK_OP(have[0], >, voters[0] / 2);
+    if (raft_members_is_joint(members)) {
+        CHECK_OP(have[1], >, voters[1] / 2);
+    }
 }
 
 /* State machine safety: at an index everybody commits the same. */

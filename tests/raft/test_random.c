@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/check.h"
 #include "common/parse.h"
@@ -37,11 +38,15 @@ struct run {
     uint64_t reordered;
     uint64_t crash;
     uint64_t slow_disk;
+    uint64_t change;
+    uint64_t compact;
     bool cut[ENSEMBLE_NODES_MAX + 1][ENSEMBLE_NODES_MAX + 1]; /* from, to */
     uint64_t read_floor[READS_MAX];
     uint64_t read_count;
     uint64_t proposals;
     uint64_t reads_answered;
+    uint64_t changes;
+    uint64_t snapshots;
 };
 
 static uint64_t draw(struct run *run, uint64_t below)
@@ -134,14 +139,21 @@ static void do_client(struct run *run, uint64_t id)
     }
 }
 
+/* What was applied lately is not yet in the store. */
+static void start(struct run *run, uint64_t id)
+{
+    const struct ensemble_node *node = &run->e->node[id];
+    uint64_t least = node->first_index > 1 ? node->first_index - 1 : 1;
+
+    ensemble_start(run->e, id, least + draw(run, node->applied_index - least + 1));
+}
+
 static void do_crash(struct run *run, uint64_t id)
 {
     struct ensemble *e = run->e;
-    uint64_t applied = e->node[id].applied_index;
 
     if (e->node[id].raft == NULL) {
-        /* What was applied lately is not yet in the store. */
-        ensemble_start(e, id, 1 + draw(run, applied));
+        start(run, id);
         return;
     }
     ensemble_crash(e, id, draw(run, 12));
@@ -150,6 +162,67 @@ static void do_crash(struct run *run, uint64_t id)
             (void)ensemble_step(e, other,
                                 (struct raft_event){.type = RAFT_EV_PEER_CLOSED, .peer = id});
         }
+    }
+}
+
+/* All nodes as voters but those in the set `learners`; bit i is node i + 1. */
+static struct raft_members all_members(const struct ensemble *e, uint64_t learners)
+{
+    struct raft_members members = {.count = e->count};
+
+    for (size_t i = 0; i < e->count; i++) {
+        members.member[i] = (struct raft_member){
+            .id = i + 1,
+            .incarnation = 100 + i,
+            .voter = (learners >> i & 1) == 0,
+            .address = "host:2888",
+        };
+    }
+    return members;
+}
+
+/* Other voters, sometimes without one node at all. */
+static void do_change(struct run *run, uint64_t id)
+{
+    struct ensemble *e = run->e;
+    struct raft_members wanted = all_members(e, draw(run, 1u << e->count));
+
+    if (e->node[id].raft == NULL) {
+        return;
+    }
+    if (chance(run, 300)) {
+        size_t leaver = draw(run, wanted.count);
+        memmove(&wanted.member[leaver], &wanted.member[leaver + 1],
+                (wanted.count - leaver - 1) * sizeof(wanted.member[0]));
+        wanted.count--;
+    }
+    if (ensemble_change(e, id, &wanted) == ERR_OK) {
+        run->changes++;
+    }
+}
+
+static void take_snapshot(struct run *run, uint64_t id, bool taken)
+{
+    uint64_t to = ensemble_snapshot_wanted(run->e, id);
+    uint64_t applied = run->e->node[to].applied_index;
+
+    ensemble_snapshot(run->e, id, to, taken);
+    run->snapshots += run->e->node[to].applied_index > applied ? 1 : 0;
+}
+
+static void do_compact(struct run *run, uint64_t id)
+{
+    struct ensemble_node *node = &run->e->node[id];
+
+    if (node->raft == NULL) {
+        return;
+    }
+    if (node->snapshots != 0) {
+        take_snapshot(run, id, chance(run, 700));
+    } else if (node->applied_index > node->first_index && chance(run, run->compact)) {
+        ensemble_compact(run->e, id,
+                         node->first_index + 1 +
+                             draw(run, node->applied_index - node->first_index + 1));
     }
 }
 
@@ -207,10 +280,14 @@ static void do_step(struct run *run)
         }
     } else if (what < 830) {
         do_time(run);
-    } else if (what < 970) {
+    } else if (what < 950) {
         do_client(run, id);
+    } else if (what < 970) {
+        do_compact(run, id);
     } else if (chance(run, run->crash)) {
         do_crash(run, id);
+    } else if (chance(run, run->change)) {
+        do_change(run, id);
     } else if (chance(run, 300)) {
         do_rare(run, id);
     }
@@ -234,6 +311,25 @@ static bool agreed(const struct ensemble *e)
     return leader;
 }
 
+static bool all_vote(const struct ensemble *e, uint64_t id)
+{
+    const struct raft_members *members = raft_members(e->node[id].raft);
+    size_t voters = 0;
+
+    for (size_t i = 0; i < members->count; i++) {
+        voters += members->member[i].voter && !members->member[i].was_voter ? 1 : 0;
+    }
+    return voters == e->count;
+}
+
+/* If it leads and may. */
+static void want_all_to_vote(struct ensemble *e, uint64_t id)
+{
+    struct raft_members wanted = all_members(e, 0 /* everybody */);
+
+    (void)ensemble_change(e, id, &wanted);
+}
+
 /* Everybody up, no faults: they must agree soon. */
 static void heal(struct run *run)
 {
@@ -242,7 +338,7 @@ static void heal(struct run *run)
 
     for (uint64_t id = 1; id <= e->count; id++) {
         if (e->node[id].raft == NULL) {
-            ensemble_start(e, id, 1 + draw(run, e->node[id].applied_index));
+            start(run, id);
         }
     }
     do {
@@ -254,6 +350,14 @@ static void heal(struct run *run)
             }
         }
         ensemble_settle(e);
+        for (uint64_t id = 1; id <= e->count; id++) {
+            if (e->node[id].snapshots != 0) {
+                take_snapshot(run, id, true /* taken */);
+            }
+            if (!all_vote(e, id)) {
+                want_all_to_vote(e, id);
+            }
+        }
     } while (!agreed(e));
     ensemble_check_logs(e);
 }
@@ -268,6 +372,8 @@ static void run_seed(struct run *run, uint64_t seed, bool traced)
     run->reordered = draw(run, 2) * draw(run, 600);
     run->crash = draw(run, 3) * draw(run, 300);
     run->slow_disk = draw(run, 3) * draw(run, 450);
+    run->change = draw(run, 2) * draw(run, 300);
+    run->compact = draw(run, 2) * draw(run, 900);
     run->e = ensemble_new(counts[draw(run, 8)], 0, seed);
     run->e->traced = traced;
     run->e->no_apply = draw(run, 10) == 0;
@@ -298,6 +404,8 @@ static void the_rules_of_raft_hold_in_random_runs(void **state)
     uint64_t only = number_of("RAFT_SEED", UINT64_MAX);
     uint64_t committed = 0;
     uint64_t reads = 0;
+    uint64_t changes = 0;
+    uint64_t snapshots = 0;
 
     (void)state;
     for (uint64_t seed = 0; seed < seeds; seed++) {
@@ -309,6 +417,8 @@ static void the_rules_of_raft_hold_in_random_runs(void **state)
         run_seed(&run, seed, only != UINT64_MAX);
         committed += run.e->committed_count;
         reads += run.reads_answered;
+        changes += run.changes;
+        snapshots += run.snapshots;
         if (only != UINT64_MAX) {
             fputs((const char *)run.e->trace.data, stderr);
         }
@@ -318,8 +428,12 @@ static void the_rules_of_raft_hold_in_random_runs(void **state)
     if (only == UINT64_MAX) {
         assert_true(committed > 100 * seeds);
         assert_true(reads > 20 * seeds);
+        assert_true(changes > seeds);
+        assert_true(snapshots > seeds / 10);
     }
-    fprintf(stderr, "committed=%" PRIu64 " reads=%" PRIu64 "\n", committed, reads);
+    fprintf(stderr,
+            "committed=%" PRIu64 " reads=%" PRIu64 " changes=%" PRIu64 " snapshots=%" PRIu64 "\n",
+            committed, reads, changes, snapshots);
 }
 
 static void the_same_events_have_the_same_effects(void **state)

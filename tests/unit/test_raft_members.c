@@ -74,6 +74,9 @@ static void members_come_back_as_they_were(void **state)
 
     (void)state;
     members.member[2].voter = false;
+    members.member[2].was_voter = true;
+    members.member[6].joining = true;
+    members.member[6].leaving = true;
     members.member[3].address[0] = 0;
     memset(members.member[4].address, 'a', ADDRESS_BYTES_MAX);
     members.member[5].id = 6;
@@ -85,6 +88,9 @@ static void members_come_back_as_they_were(void **state)
         assert_int_equal(back.member[i].id, members.member[i].id);
         assert_int_equal(back.member[i].incarnation, members.member[i].incarnation);
         assert_int_equal(back.member[i].voter, members.member[i].voter);
+        assert_int_equal(back.member[i].was_voter, members.member[i].was_voter);
+        assert_int_equal(back.member[i].leaving, members.member[i].leaving);
+        assert_int_equal(back.member[i].joining, members.member[i].joining);
         assert_string_equal(back.member[i].address, members.member[i].address);
     }
     assert_ptr_equal(raft_members_find(&back, 3), &back.member[2]);
@@ -113,14 +119,15 @@ static void malformed_members_are_refused(void **state)
         size_t at;
         uint8_t value;
     } bad[] = {
-        {0, 2},  /* another format */
-        {1, 0},  /* nobody */
-        {1, 17}, /* too many */
-        {1, 4},  /* more than there are */
-        {9, 0},  /* id 0 */
-        {9, 2},  /* the id of the next one */
-        {18, 2}, /* neither voter nor learner */
-        {20, 0}, /* NUL in an address */
+        {0, 1},   /* another format */
+        {8, 2},   /* a last id below the last one */
+        {9, 0},   /* nobody */
+        {9, 17},  /* too many */
+        {9, 4},   /* more than there are */
+        {17, 0},  /* id 0 */
+        {17, 2},  /* the id of the next one */
+        {26, 16}, /* an unknown flag */
+        {28, 0},  /* NUL in an address */
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         uint8_t good = bytes.data[bad[i].at];
@@ -143,39 +150,69 @@ static void a_majority_is_more_than_half(void **state)
     assert_int_equal(raft_quorum((uint64_t[]){5, 4, 1, 2, 3}, 5), 3);
 }
 
-static void only_one_voter_changes_at_a_time(void **state)
+static void wanted_members_have_voters_of_known_incarnations(void **state)
 {
-    struct raft_members three = some_members(3);
-    struct raft_members four = some_members(4);
-    struct raft_members five = some_members(5);
-    struct raft_members other = some_members(3);
+    struct raft_members now = some_members(3);
+    struct raft_members wanted = some_members(5);
 
     (void)state;
-    assert_true(raft_members_may_follow(&three, &four));
-    assert_true(raft_members_may_follow(&four, &three));
-    assert_false(raft_members_may_follow(&three, &five));
-    five.member[4].voter = false;
-    assert_true(raft_members_may_follow(&three, &five)); /* learners do not count */
-    other.member[0].incarnation = 999;                   /* out with one, in with another */
-    assert_false(raft_members_may_follow(&three, &other));
-    other = some_members(1);
-    other.member[0].voter = false;
-    three = some_members(1);
-    assert_false(raft_members_may_follow(&three, &other)); /* nobody would be left */
+    assert_true(raft_members_can_follow(&now, &wanted));
+    wanted.member[0].incarnation = 999; /* out with one, in with another, under one id */
+    assert_false(raft_members_can_follow(&now, &wanted));
+    wanted.member[0].voter = false; /* the old one still votes in the joint members */
+    assert_false(raft_members_can_follow(&now, &wanted));
+    now.member[0].voter = false; /* a learner's place may be taken */
+    assert_true(raft_members_can_follow(&now, &wanted));
+    wanted.member[0].incarnation = 0;
+    assert_true(raft_members_can_follow(&now, &wanted));
+    wanted.member[0].voter = true;
+    assert_false(raft_members_can_follow(&now, &wanted));
+    wanted = some_members(1);
+    wanted.member[0].voter = false;
+    assert_false(raft_members_can_follow(&now, &wanted)); /* nobody would be left */
+    wanted = some_members(3);
+    wanted.member[1].was_voter = true;
+    assert_false(raft_members_can_follow(&now, &wanted));
+    wanted = some_members(3);
+    wanted.member[1].id = 1;
+    assert_false(raft_members_can_follow(&now, &wanted));
+    wanted.count = 0;
+    assert_false(raft_members_can_follow(&now, &wanted));
 }
 
-static enum err propose_members(struct ensemble *e, uint64_t id, const struct raft_members *members)
+static void joint_members_lie_between_two_sets_of_voters(void **state)
 {
-    struct buffer bytes = {0};
-    struct raft_entry *entry = NULL;
-    enum err err = ERR_OK;
+    static const char *const flags[] = {"wl", "w", "v", "v", "v", "v"};
+    struct raft_members now = some_members(3);
+    struct raft_members wanted = some_members(6);
+    struct raft_members joint;
+    struct raft_members final;
 
-    assert_int_equal(raft_members_encode(members, &bytes), ERR_OK);
-    entry = raft_entry_new(RAFT_ENTRY_MEMBERS, bytes.data, bytes.len);
-    err = ensemble_step(e, id, (struct raft_event){.type = RAFT_EV_PROPOSE, .entry = entry});
-    raft_entry_unref(entry);
-    buffer_done(&bytes);
-    return err;
+    (void)state;
+    now.member[2].voter = false;
+    wanted.member[1].voter = false;
+    memmove(&wanted.member[0], &wanted.member[1], 5 * sizeof(wanted.member[0]));
+    wanted.count = 5; /* 1 leaves */
+    assert_int_equal(raft_members_between(&now, &wanted, &joint), ERR_OK);
+    assert_true(raft_members_is_joint(&joint));
+    assert_int_equal(joint.count, 6);
+    for (size_t i = 0; i < 6; i++) {
+        assert_int_equal(joint.member[i].id, i + 1);
+        assert_int_equal(joint.member[i].voter, strchr(flags[i], 'v') != NULL);
+        assert_int_equal(joint.member[i].was_voter, strchr(flags[i], 'w') != NULL);
+        assert_int_equal(joint.member[i].leaving, strchr(flags[i], 'l') != NULL);
+    }
+    final = raft_members_final(&joint);
+    assert_int_equal(final.count, 5);
+    assert_memory_equal(final.member, wanted.member, 5 * sizeof(wanted.member[0]));
+    /* The voters stay: nothing lies between. */
+    wanted = now;
+    wanted.member[2].incarnation = 0;
+    wanted.last_id = 1;
+    now.last_id = 9;
+    assert_int_equal(raft_members_between(&now, &wanted, &joint), ERR_OK);
+    assert_false(raft_members_is_joint(&joint));
+    assert_int_equal(joint.last_id, 9);
 }
 
 static void a_learner_is_promoted_by_an_entry(void **state)
@@ -186,10 +223,10 @@ static void a_learner_is_promoted_by_an_entry(void **state)
     (void)state;
     ensemble_elect(e, 1);
     members.member[3].voter = true;
-    assert_int_equal(propose_members(e, 1, &members), ERR_OK);
+    assert_int_equal(ensemble_change(e, 1, &members), ERR_OK);
     /* It counts from the moment when it is in the log. */
     assert_true(raft_members(e->node[1].raft)->member[3].voter);
-    assert_int_equal(propose_members(e, 1, &members), ERR_LIMIT); /* one at a time */
+    assert_int_equal(ensemble_change(e, 1, &members), ERR_LIMIT); /* one at a time */
     ensemble_settle(e);
     for (uint64_t id = 1; id <= 4; id++) {
         assert_true(raft_members(e->node[id].raft)->member[3].voter);
@@ -197,11 +234,11 @@ static void a_learner_is_promoted_by_an_entry(void **state)
     ensemble_crash(e, 2, 0);
     assert_int_equal(ensemble_propose(e, 1, "x"), ERR_OK);
     ensemble_settle(e);
-    assert_int_equal(ensemble_status(e, 1).commit_index, 4);
+    assert_int_equal(ensemble_status(e, 1).commit_index, 5);
     ensemble_crash(e, 4, 0); /* two of four are no majority */
     assert_int_equal(ensemble_propose(e, 1, "y"), ERR_OK);
     ensemble_settle(e);
-    assert_int_equal(ensemble_status(e, 1).commit_index, 4);
+    assert_int_equal(ensemble_status(e, 1).commit_index, 5);
     ensemble_free(e);
 }
 
@@ -209,7 +246,6 @@ static void members_change_only_after_the_no_op_of_the_term(void **state)
 {
     struct ensemble *e = ensemble_new(3, 1, 1);
     struct raft_members members = *raft_members(e->node[1].raft);
-    struct raft_entry *junk = raft_entry_new(RAFT_ENTRY_MEMBERS, "junk", 4);
 
     (void)state;
     members.member[2].voter = true;
@@ -219,13 +255,9 @@ static void members_change_only_after_the_no_op_of_the_term(void **state)
         ensemble_sync(e, 2);
         ensemble_deliver(e, e->packets);
     }
-    assert_int_equal(propose_members(e, 1, &members), ERR_LIMIT);
+    assert_int_equal(ensemble_change(e, 1, &members), ERR_LIMIT);
     ensemble_settle(e);
-    assert_int_equal(
-        ensemble_step(e, 1, (struct raft_event){.type = RAFT_EV_PROPOSE, .entry = junk}),
-        ERR_INVALID);
-    assert_int_equal(propose_members(e, 1, &members), ERR_OK);
-    raft_entry_unref(junk);
+    assert_int_equal(ensemble_change(e, 1, &members), ERR_OK);
     ensemble_free(e);
 }
 
@@ -237,7 +269,7 @@ static void members_that_are_truncated_are_forgotten(void **state)
     (void)state;
     ensemble_elect(e, 1);
     members.member[3].voter = true;
-    assert_int_equal(propose_members(e, 1, &members), ERR_OK);
+    assert_int_equal(ensemble_change(e, 1, &members), ERR_OK);
     ensemble_drop_all(e, 0, 0); /* nobody gets it */
     ensemble_sync(e, 1);
     assert_true(raft_members(e->node[1].raft)->member[3].voter);
@@ -297,7 +329,8 @@ int main(void)
         cmocka_unit_test(members_come_back_as_they_were),
         cmocka_unit_test(malformed_members_are_refused),
         cmocka_unit_test(a_majority_is_more_than_half),
-        cmocka_unit_test(only_one_voter_changes_at_a_time),
+        cmocka_unit_test(wanted_members_have_voters_of_known_incarnations),
+        cmocka_unit_test(joint_members_lie_between_two_sets_of_voters),
         cmocka_unit_test(a_learner_is_promoted_by_an_entry),
         cmocka_unit_test(members_change_only_after_the_no_op_of_the_term),
         cmocka_unit_test(members_that_are_truncated_are_forgotten),
