@@ -48,11 +48,14 @@
 #define READS_WAITING_MAX     65536u /* read-index requests that wait for a round */
 
 /* Log and store. */
-#define LOG_SEGMENT_BYTES     (64u * MIB) /* a segment is sealed at this size */
-#define LOG_GROUP_BYTES_MAX   (4u * MIB)  /* entries of one fdatasync */
-#define OVERLAY_BYTES_MAX     (32u * MIB) /* results not yet in RocksDB; above: apply waits */
-#define OVERLAY_FREEZE_MS     50u         /* age at which the overlay is handed to RocksDB */
-#define STORE_FLUSH_LOG_BYTES (16u * MIB) /* log since the last flush; bounds the start time */
+#define LOG_SEGMENT_BYTES     (64u * MIB)  /* a segment is sealed at this size */
+#define LOG_GROUP_BYTES_MAX   (4u * MIB)   /* entries of one fdatasync */
+#define OVERLAY_BYTES_MAX     (32u * MIB)  /* results not yet in RocksDB; above: apply waits */
+#define OVERLAY_FREEZE_MS     50u          /* age at which the overlay is handed to RocksDB */
+#define LOG_KEEP_BYTES        (256u * MIB) /* entries kept for members that fall behind */
+#define SNAPSHOT_CHUNK_BYTES  (1u * MIB)   /* of one SnapshotChunk */
+#define SNAPSHOT_FILES_MAX    100000u      /* of one snapshot */
+#define STORE_FLUSH_LOG_BYTES (16u * MIB)  /* log since the last flush; bounds the start time */
 
 /* Mount. */
 #define CONTENT_CACHE_BYTES_MAX (64u * MIB) /* contents of closed files kept in memory */

@@ -335,7 +335,7 @@ void answer_read(struct replica *replica, struct client *client, const Wire__Req
         status_members_answer(replica, client, request->call);
         break;
     case WIRE__REQUEST__BODY_MEMBERS_CHANGE:
-        answer_error(replica, client, request->call, ERR_UNSUPPORTED);
+        members_request(replica, client, request);
         break;
     case WIRE__REQUEST__BODY_OP:
     case WIRE__REQUEST__BODY__NOT_SET:

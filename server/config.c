@@ -30,6 +30,8 @@
 #define PEER_PORT        2888u
 #define ID_MAX           65535u
 #define TIMER_MS_MAX     60000u
+#define LOG_KEEP_MIB_MIN 16u /* four segments that hold more than one group each */
+#define LOG_KEEP_MIB_MAX 1048576u
 #define HOST_BYTES_MAX   240u /* so that [HOST]:PORT fits into ADDRESS_BYTES_MAX */
 #define SOCKET_BYTES_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
@@ -45,12 +47,14 @@ enum key {
     KEY_ELECTION_MIN,
     KEY_ELECTION_MAX,
     KEY_LISTEN,
+    KEY_LOG_KEEP,
     KEYS,
 };
 
 static const char *const key_names[KEYS] = {
-    "id",        "data",         "socket",          "peer_listen",     "key_file",
-    "log_level", "heartbeat_ms", "election_min_ms", "election_max_ms", "listen",
+    "id",           "data",         "socket",          "peer_listen",     "key_file",
+    "log_level",    "heartbeat_ms", "election_min_ms", "election_max_ms", "listen",
+    "log_keep_mib",
 };
 
 struct reading {
@@ -77,6 +81,7 @@ void config_default(struct config *config)
         .heartbeat_ms = 50,
         .election_min_ms = 300,
         .election_max_ms = 600,
+        .log_keep_bytes = LOG_KEEP_BYTES,
         .members = {.count = 1, .member = {{.id = 1, .voter = true, .address = "127.0.0.1:2888"}}},
     };
 }
@@ -202,6 +207,17 @@ static int take_listen(struct reading *reading, const char *value)
     return 1;
 }
 
+static int take_log_keep(struct reading *reading, const char *name, const char *value)
+{
+    uint64_t mib = 0;
+
+    if (take_number(reading, name, value, LOG_KEEP_MIB_MIN, LOG_KEEP_MIB_MAX, &mib) == 0) {
+        return 0;
+    }
+    reading->config->log_keep_bytes = mib * MIB;
+    return 1;
+}
+
 static int take_log_level(struct reading *reading, const char *value)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug"};
@@ -275,6 +291,8 @@ static int take_key(struct reading *reading, enum key key, const char *value)
         return take_ms(reading, name, value, &config->election_max_ms);
     case KEY_LISTEN:
         return take_listen(reading, value);
+    case KEY_LOG_KEEP:
+        return take_log_keep(reading, name, value);
     case KEYS:
         break;
     }

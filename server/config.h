@@ -54,6 +54,8 @@ struct config {
     uint32_t heartbeat_ms;
     uint32_t election_min_ms;
     uint32_t election_max_ms;
+    uint64_t log_keep_bytes;     /* of log, for replicas that fall behind */
+    bool join;                   /* never found an ensemble: wait to be added to one */
     struct raft_members members; /* voters by ascending id, incarnations 0 */
 };
 

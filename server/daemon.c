@@ -33,12 +33,17 @@
 #include "server/net/client_conn.h"
 #include "server/net/listener.h"
 #include "server/net/peer_conn.h"
+#include "server/net/snapshot_send.h"
+#include "server/net/snapshot_take.h"
 #include "server/replica.h"
+#include "server/snapshot.h"
 #include "server/store/store.h"
 
-#define SWEEP_MS      1000u
-#define HAND_OVER_MS  1000u /* a leader that leaves waits this long for its successor */
-#define LISTENERS_MAX (LISTEN_MAX + 2u)
+#define SWEEP_MS             1000u
+#define HAND_OVER_MS         1000u /* a leader that leaves waits this long for its successor */
+#define SNAPSHOT_BYTES_PER_S ((uint64_t)64 * MIB) /* to one taker */
+#define LISTENERS_MAX        (LISTEN_MAX + 2u)
+#define KEPT_SEGMENTS        4u
 
 struct daemon {
     const struct config *config;
@@ -60,14 +65,20 @@ struct daemon {
     struct replica *replica;
     struct client_conns *clients;
     struct peer_conns *peers;
+    struct raft_members dialed; /* before there are peers: whom to dial */
     struct listener *client_listener[LISTENERS_MAX];
     size_t client_listener_count;
     struct listener *peer_listener;
-    bool start_due; /* consensus starts in the next turn */
+    struct snapshot_sender *sender;
+    struct snapshot_taker *taker;
+    uint64_t pinned; /* entries above this must stay in the log; UINT64_MAX: none must */
+    bool installing; /* a snapshot waits for the log to fit it */
+    bool start_due;  /* consensus starts in the next turn */
     bool is_serving;
     uint64_t sweep_ms;
     uint64_t leave_ms; /* SIGTERM came; at the latest then */
     bool is_leaving;
+    bool begin_anew; /* a snapshot is complete: to be installed by a new beginning */
     bool has_left;
     bool failed;
 };
@@ -121,6 +132,37 @@ static enum err env_log_read(void *context, uint64_t index, size_t bytes_max, si
 static enum err env_log_term(void *context, uint64_t index, uint64_t *out_term)
 {
     return log_term(((struct daemon *)context)->log, index, out_term);
+}
+
+static uint64_t env_log_index_of_bytes(void *context, uint64_t bytes)
+{
+    return log_index_of_bytes(((struct daemon *)context)->log, bytes);
+}
+
+static void env_log_compact(void *context, uint64_t index)
+{
+    struct daemon *daemon = context;
+
+    if (daemon->pinned != UINT64_MAX && index > daemon->pinned + 1) {
+        index = daemon->pinned + 1;
+    }
+    log_thread_compact(daemon->log_thread, index);
+}
+
+static void env_members(void *context, const struct raft_members *members)
+{
+    struct daemon *daemon = context;
+
+    if (daemon->peers != NULL) {
+        peer_conns_set_members(daemon->peers, members);
+    } else {
+        daemon->dialed = *members; /* not yet: open_replica */
+    }
+}
+
+static void env_snapshot_wanted(void *context, uint64_t replica)
+{
+    snapshot_sender_wanted(((struct daemon *)context)->sender, replica);
 }
 
 static bool env_store_is_full(void *context)
@@ -206,6 +248,103 @@ static void env_formed(void *context, const struct replica_identity *identity)
     uv_async_send(&daemon->woken);
 }
 
+/* ---- snapshots ---- */
+
+static enum err sender_checkpoint(void *context, const char *folder, uint64_t *out_index,
+                                  uint64_t *out_term)
+{
+    struct daemon *daemon = context;
+
+    *out_index = replica_applied(daemon->replica, out_term);
+    return store_checkpoint_start(daemon->store, folder);
+}
+
+static void sender_pin(void *context, uint64_t index)
+{
+    ((struct daemon *)context)->pinned = index;
+}
+
+static void sender_ended(void *context, uint64_t replica, uint64_t index)
+{
+    replica_snapshot_ended(((struct daemon *)context)->replica, replica, index);
+}
+
+static uint64_t random_u64(void)
+{
+    uint64_t value = 0;
+
+    env_random(NULL, &value, sizeof(value));
+    return value != 0 ? value : 1;
+}
+
+static uint64_t sender_random(void *context)
+{
+    (void)context;
+    return random_u64();
+}
+
+static enum err bulk_offer(void *arg, uint64_t from, const Wire__SnapshotOffer *offer)
+{
+    struct daemon *daemon = arg;
+    uint64_t term = 0;
+
+    if (daemon->log_thread == NULL) {
+        return ERR_OK; /* not formed yet: it is offered again */
+    }
+    return snapshot_taker_offer(daemon->taker, from, offer,
+                                replica_applied(daemon->replica, &term));
+}
+
+static enum err bulk_end(void *arg, uint64_t from, const Wire__SnapshotEnd *end)
+{
+    return snapshot_sender_end(((struct daemon *)arg)->sender, from, end);
+}
+
+static void bulk_opened(void *arg, struct peer_conn *conn)
+{
+    snapshot_taker_opened(((struct daemon *)arg)->taker, conn);
+}
+
+static enum err bulk_read(void *arg, struct peer_conn *conn, const Wire__SnapshotRead *read)
+{
+    return snapshot_sender_read(((struct daemon *)arg)->sender, conn, read);
+}
+
+static enum err bulk_chunk(void *arg, struct peer_conn *conn, const Wire__SnapshotChunk *chunk,
+                           const uint8_t *bytes, size_t len)
+{
+    return snapshot_taker_chunk(((struct daemon *)arg)->taker, conn, chunk, bytes, len);
+}
+
+static void bulk_closed(void *arg, struct peer_conn *conn)
+{
+    struct daemon *daemon = arg;
+
+    snapshot_sender_closed(daemon->sender, conn);
+    snapshot_taker_closed(daemon->taker, conn);
+}
+
+/* All files of a snapshot wait in the data folder: this replica begins anew and installs them. */
+static void snapshot_complete(void *arg)
+{
+    struct daemon *daemon = arg;
+
+    log_info("daemon", "begins_anew", "reason=\"a snapshot is to be installed\"");
+    daemon->begin_anew = true;
+    uv_async_send(&daemon->woken);
+}
+
+static void snapshots_turn(struct daemon *daemon, uint64_t now_ms)
+{
+    enum err err = ERR_OK;
+
+    if (store_checkpoint_poll(daemon->store, &err)) {
+        snapshot_sender_checkpointed(daemon->sender, err);
+    }
+    snapshot_sender_turn(daemon->sender, now_ms);
+    snapshot_taker_turn(daemon->taker, now_ms);
+}
+
 /* ---- turns ---- */
 
 static void wake(void *arg)
@@ -263,6 +402,8 @@ static void leave(struct daemon *daemon)
     }
     daemon->has_left = true;
     client_conns_close(daemon->clients);
+    snapshot_sender_stop(daemon->sender);
+    snapshot_taker_stop(daemon->taker);
     peer_conns_close(daemon->peers);
     for (size_t i = 0; i < daemon->client_listener_count; i++) {
         listener_close(daemon->client_listener[i]);
@@ -281,8 +422,9 @@ static bool may_leave(const struct daemon *daemon, uint64_t now_ms)
     struct raft_status status;
 
     replica_raft_status(daemon->replica, &status);
-    return daemon->is_leaving &&
-           (now_ms >= daemon->leave_ms || status.role != RAFT_LEADER || status.peer_count == 0);
+    return daemon->begin_anew ||
+           (daemon->is_leaving &&
+            (now_ms >= daemon->leave_ms || status.role != RAFT_LEADER || status.peer_count == 0));
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -314,6 +456,7 @@ static void turn(uv_prepare_t *prepare)
     deadline = peer_conns_turn(daemon->peers, now_ms);
     deadline = least(deadline, replica_turn(daemon->replica, now_ms, clock_realtime_ns()));
     deadline = least(deadline, store_deadline_ms(daemon->store));
+    snapshots_turn(daemon, now_ms);
     if (now_ms >= daemon->sweep_ms) {
         client_conns_sweep(daemon->clients, now_ms);
         daemon->sweep_ms = now_ms + SWEEP_MS;
@@ -385,18 +528,19 @@ static enum err start_listeners(struct daemon *daemon)
     return err;
 }
 
-static uint64_t random_u64(void)
+/* Whole segments go at once: four of them are kept. */
+static size_t segment_bytes(const struct config *config)
 {
-    uint64_t value = 0;
+    uint64_t bytes = config->log_keep_bytes / KEPT_SEGMENTS;
 
-    env_random(NULL, &value, sizeof(value));
-    return value != 0 ? value : 1;
+    return bytes < LOG_SEGMENT_BYTES ? (size_t)bytes : LOG_SEGMENT_BYTES;
 }
 
 static enum err open_log(struct daemon *daemon, struct buffer *error)
 {
     char folder[CONFIG_PATH_BYTES + 8];
-    struct log_options options = {.folder = folder, .io = &log_io_system};
+    struct log_options options = {
+        .folder = folder, .io = &log_io_system, .segment_bytes = segment_bytes(daemon->config)};
     enum err err = ERR_OK;
 
     (void)snprintf(folder, sizeof(folder), "%s/log", daemon->config->data);
@@ -431,8 +575,79 @@ static enum err open_data(struct daemon *daemon, struct buffer *error)
     enum err err = identity_open(daemon->config->data, daemon->config->id, random_u64(),
                                  &daemon->identity, error);
 
+    err = err == ERR_OK ? snapshot_install(daemon->config->data, &daemon->installing, error) : err;
     err = err == ERR_OK ? open_log(daemon, error) : err;
     return err == ERR_OK ? open_store(daemon, error) : err;
+}
+
+/* The log goes on behind a snapshot that was installed, if it holds its last entry; else it begins
+ * anew there. {term, vote} stay in any case. */
+static enum err fit_log(struct daemon *daemon, struct buffer *error)
+{
+    struct log_state *state = &daemon->log_state;
+    uint64_t term_in_log = 0;
+    uint64_t term = 0;
+    uint64_t index = replica_applied(daemon->replica, &term);
+    enum err err = ERR_OK;
+
+    if (!daemon->installing) {
+        return ERR_OK;
+    }
+    if (log_term(daemon->log, index, &term_in_log) != ERR_OK || term_in_log != term) {
+        err = log_reset(daemon->log, index, term);
+        state->first_index = index + 1;
+        state->last_index = index;
+        state->last_term = term;
+        state->before_term = term;
+        state->last_time_ns = 0;
+    }
+    err = err == ERR_OK ? snapshot_install_end(daemon->config->data) : err;
+    if (err != ERR_OK) {
+        (void)buffer_printf(error, "cannot fit the log in %s to the snapshot: %s",
+                            daemon->config->data, err_text(err));
+        return err;
+    }
+    log_info("daemon", "snapshot_installed", "index=%" PRIu64 " term=%" PRIu64 " log_from=%" PRIu64,
+             index, term, state->first_index);
+    return ERR_OK;
+}
+
+static enum err open_snapshots(struct daemon *daemon)
+{
+    const struct snapshot_sender_env env = {
+        .context = daemon,
+        .checkpoint = sender_checkpoint,
+        .pin = sender_pin,
+        .ended = sender_ended,
+        .random = sender_random,
+    };
+
+    daemon->pinned = UINT64_MAX;
+    daemon->sender = snapshot_sender_new(&daemon->loop, daemon->peers, daemon->config->data,
+                                         SNAPSHOT_BYTES_PER_S, &env);
+    daemon->taker = snapshot_taker_new(&daemon->loop, daemon->peers, daemon->config->data,
+                                       snapshot_complete, daemon);
+    return daemon->sender != NULL && daemon->taker != NULL ? ERR_OK : ERR_MEMORY;
+}
+
+static enum err open_peers(struct daemon *daemon)
+{
+    const struct bulk_events bulk = {
+        .arg = daemon,
+        .offer = bulk_offer,
+        .end = bulk_end,
+        .opened = bulk_opened,
+        .read = bulk_read,
+        .chunk = bulk_chunk,
+        .closed = bulk_closed,
+    };
+
+    daemon->peers = peer_conns_new(&daemon->hub, daemon->replica, &daemon->self, &bulk);
+    if (daemon->peers == NULL) {
+        return ERR_MEMORY;
+    }
+    peer_conns_set_members(daemon->peers, &daemon->dialed);
+    return open_snapshots(daemon);
 }
 
 static enum err open_replica(struct daemon *daemon)
@@ -449,6 +664,10 @@ static enum err open_replica(struct daemon *daemon)
         .log_submit = env_log_submit,
         .log_read = env_log_read,
         .log_term = env_log_term,
+        .log_index_of_bytes = env_log_index_of_bytes,
+        .log_compact = env_log_compact,
+        .members = env_members,
+        .snapshot_wanted = env_snapshot_wanted,
         .store_is_full = env_store_is_full,
         .store_poll = env_store_poll,
         .disk_space = env_disk_space,
@@ -462,6 +681,8 @@ static enum err open_replica(struct daemon *daemon)
         .heartbeat_ms = config->heartbeat_ms,
         .election_min_ms = config->election_min_ms,
         .election_max_ms = config->election_max_ms,
+        .log_keep_bytes = config->log_keep_bytes,
+        .join = config->join,
         .seed = random_u64(),
     };
     struct kv kv = store_kv(daemon->store);
@@ -473,9 +694,8 @@ static enum err open_replica(struct daemon *daemon)
     daemon->self = (struct handshake_self){
         .key = config->key, .key_len = config->key_len, .identity = &daemon->identity};
     daemon->clients = client_conns_new(&daemon->hub, daemon->replica);
-    daemon->peers = peer_conns_new(&daemon->hub, daemon->replica, &daemon->self, &config->members);
     daemon->start_due = daemon->identity.formed;
-    return daemon->clients != NULL && daemon->peers != NULL ? ERR_OK : ERR_MEMORY;
+    return daemon->clients != NULL ? open_peers(daemon) : ERR_MEMORY;
 }
 
 /* The handles of the loop itself; none keeps the caller from returning on failure. */
@@ -507,6 +727,7 @@ static enum err open_all(struct daemon *daemon, struct buffer *error)
     err = err == ERR_OK ? open_listeners(daemon, error) : err;
     err = err == ERR_OK ? open_data(daemon, error) : err;
     err = err == ERR_OK ? open_replica(daemon) : err;
+    err = err == ERR_OK ? fit_log(daemon, error) : err;
     return err == ERR_OK ? start_listeners(daemon) : err;
 }
 
@@ -536,6 +757,8 @@ static void close_all(struct daemon *daemon)
     uv_close((uv_handle_t *)&daemon->woken, NULL); /* only now nobody can wake it */
     (void)uv_run(&daemon->loop, UV_RUN_DEFAULT);
     client_conns_free(daemon->clients);
+    snapshot_sender_free(daemon->sender);
+    snapshot_taker_free(daemon->taker);
     peer_conns_free(daemon->peers);
     stream_hub_done(&daemon->hub);
     CHECK_OP(uv_loop_close(&daemon->loop), ==, 0);
@@ -560,20 +783,22 @@ int daemon_run(const struct config *config)
 {
     /* One a process. On failure its threads and files are left to the end of the process, as nothing
      * is half written. */
-    static struct daemon daemon = {.lock_fd = -1};
+    static struct daemon daemon;
     struct buffer error = {0};
     enum err err = ERR_OK;
 
     raise_limits();
-    daemon.config = config;
-    err = open_all(&daemon, &error);
-    if (err != ERR_OK) {
-        (void)fprintf(stderr, "quorumd: %s\n",
-                      error.data != NULL ? (const char *)error.data : err_text(err));
-        buffer_done(&error);
-        return err == ERR_CONFIG ? 2 : 1;
-    }
-    run(&daemon);
-    close_all(&daemon);
+    do {
+        daemon = (struct daemon){.config = config, .lock_fd = -1};
+        err = open_all(&daemon, &error);
+        if (err != ERR_OK) {
+            (void)fprintf(stderr, "quorumd: %s\n",
+                          error.data != NULL ? (const char *)error.data : err_text(err));
+            buffer_done(&error);
+            return err == ERR_CONFIG ? 2 : 1;
+        }
+        run(&daemon);
+        close_all(&daemon);
+    } while (daemon.begin_anew && !daemon.is_leaving);
     return 0;
 }

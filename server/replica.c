@@ -37,6 +37,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->configured = options->configured;
     replica->raft_config = (struct raft_config){
         .id = options->identity.id,
+        .incarnation = options->identity.incarnation,
         .seed = options->seed,
         .heartbeat_ms = options->heartbeat_ms,
         .election_min_ms = options->election_min_ms,
@@ -47,11 +48,8 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->deadline_ms = now_ms;
     replica->waits_end = &replica->waits;
     replica->serving_index = UINT64_MAX;
-    for (size_t i = 0; i < options->configured.count; i++) {
-        if (options->configured.member[i].id != options->identity.id) {
-            replica->peer[replica->peer_count++].id = options->configured.member[i].id;
-        }
-    }
+    replica->log_keep_bytes = options->log_keep_bytes;
+    replica->join = options->join;
     replica->tree = tree_new(kv);
     replica->sessions = sessions_new();
     replica->watches = watches_new();
@@ -62,6 +60,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
         return NULL;
     }
     replica->applied_index = tree_applied_index(replica->tree);
+    members_follow(replica);
     return replica;
 }
 
@@ -97,18 +96,50 @@ static void session_found(void *arg, const struct tree_session *session)
     }
 }
 
-/* The newest members: beside the applied index in the tree, or the founders. */
-static enum err members_at_start(struct replica *replica, struct raft_members *out)
+/* The members in an entry take the place of those before. */
+static enum err members_newer(struct raft_start *start, uint64_t index, const void *data,
+                              size_t len)
+{
+    start->members_before = start->members;
+    start->members_index = index;
+    return raft_members_decode(data, len, &start->members);
+}
+
+/* Members in entries that the log holds and the tree has not applied. */
+static enum err members_in_log(struct replica *replica, struct raft_start *start)
+{
+    enum err err = ERR_OK;
+    uint64_t next = start->applied_index + 1;
+    while (err == ERR_OK && next <= start->last_index) {
+        struct raft_entry *entries[APPLY_READ_COUNT];
+        size_t count = 0;
+        err = replica->env.log_read(replica->env.context, next, APPLY_READ_BYTES, APPLY_READ_COUNT,
+                                    entries, &count);
+        for (size_t i = 0; i < count; i++) {
+            if (err == ERR_OK && entries[i]->type == RAFT_ENTRY_MEMBERS) {
+                err = members_newer(start, entries[i]->index, entries[i]->data, entries[i]->len);
+            }
+            raft_entry_unref(entries[i]);
+        }
+        next += count;
+    }
+    return err;
+}
+
+/* The newest members: in the log, beside the applied index in the tree, or the founders. */
+static enum err members_at_start(struct replica *replica, struct raft_start *start)
 {
     struct buffer bytes = {0};
     uint64_t index = 0;
     enum err err = ERR_OK;
-    *out = replica->identity.founders;
+    start->members = replica->identity.founders;
+    start->members_index = 1;
     if (tree_members_get(replica->tree, &index, &bytes)) {
-        err = raft_members_decode(bytes.data, bytes.len, out);
+        err = members_newer(start, index, bytes.data, bytes.len);
     }
+    start->members_before.count = 0; /* Applied: none goes back behind it. */
     buffer_done(&bytes);
-    return err;
+    return err == ERR_OK ? members_in_log(replica, start) : err;
 }
 
 /* Log and tree must meet: the log reaches from at most applied + 1 to at least applied, and holds
@@ -146,11 +177,13 @@ enum err replica_start(struct replica *replica, const struct log_state *state, u
         .first_index = state->first_index,
         .last_index = state->last_index,
         .last_term = state->last_term,
-        .last_time_ns = state->last_time_ns,
+        .last_time_ns = state->last_time_ns > tree_applied_time_ns(replica->tree)
+                            ? state->last_time_ns
+                            : tree_applied_time_ns(replica->tree),
         .applied_index = replica->applied_index,
         .now_ms = now_ms,
     };
-    err = members_at_start(replica, &start.members);
+    err = members_at_start(replica, &start);
     if (err != ERR_OK) {
         return err;
     }
@@ -158,7 +191,18 @@ enum err replica_start(struct replica *replica, const struct log_state *state, u
     replica->apply_index = replica->applied_index;
     tree_sessions(replica->tree, session_found, replica);
     replica->raft = raft_new(&replica->raft_config, &start);
-    return replica->raft != NULL ? ERR_OK : ERR_MEMORY;
+    if (replica->raft == NULL) {
+        return ERR_MEMORY;
+    }
+    replica->members_index = start.members_index;
+    members_follow(replica);
+    return ERR_OK;
+}
+
+uint64_t replica_applied(const struct replica *replica, uint64_t *out_term)
+{
+    *out_term = tree_applied_term(replica->tree);
+    return tree_applied_index(replica->tree);
 }
 
 enum err replica_step(struct replica *replica, struct raft_event *event)
@@ -187,6 +231,7 @@ void replica_log_saved(struct replica *replica, const struct log_saved *saved)
             .type = RAFT_EV_LOG_SAVED, .index = saved->index, .term = saved->entry_term};
         (void)replica_step(replica, &event);
     }
+    upkeep_log_saved(replica, saved);
 }
 
 bool replica_is_serving(const struct replica *replica)
@@ -410,7 +455,7 @@ static bool effects_any(const struct replica *replica, const struct raft_effects
 {
     return effects->save_term || effects->truncate || effects->save_count > 0 ||
            effects->message_count > 0 || effects->fetch_count > 0 || effects->read_count > 0 ||
-           effects->apply_index > replica->apply_index;
+           effects->snapshot_count > 0 || effects->apply_index > replica->apply_index;
 }
 
 /* One round of the core's effects. */
@@ -430,6 +475,7 @@ static void effects_round(struct replica *replica)
     for (size_t i = 0; i < effects->read_count; i++) {
         read_done(replica, &effects->reads[i]);
     }
+    upkeep_snapshots(replica, effects);
     CHECK_OP(effects->apply_index, >=, replica->apply_index);
     replica->apply_index = effects->apply_index;
     raft_effects_done(replica->raft);
@@ -518,6 +564,7 @@ uint64_t replica_turn(struct replica *replica, uint64_t now_ms, int64_t time_ns)
         bool any = true;
         for (size_t i = 0; any && i < TURN_STEPS_MAX; i++) {
             replica_follow_role(replica);
+            members_turn(replica);
             deadline = peers_turn(replica);
             effects_round(replica);
             apply_committed(replica);
@@ -525,6 +572,7 @@ uint64_t replica_turn(struct replica *replica, uint64_t now_ms, int64_t time_ns)
             requests_turn(replica);
             any = effects_any(replica, raft_effects(replica->raft));
         }
+        upkeep_turn(replica);
         bool more = any || (replica->applied_index < replica->apply_index &&
                             !replica->env.store_is_full(replica->env.context));
         deadline = least(deadline, raft_effects(replica->raft)->deadline_ms);

@@ -56,6 +56,9 @@ struct replica_env {
     enum err (*log_read)(void *context, uint64_t index, size_t bytes_max, size_t count_max,
                          struct raft_entry **out, size_t *out_count);
     enum err (*log_term)(void *context, uint64_t index, uint64_t *out_term);
+    /* log_index_of_bytes; log_thread_compact, but for what a snapshot under way needs. */
+    uint64_t (*log_index_of_bytes)(void *context, uint64_t bytes);
+    void (*log_compact)(void *context, uint64_t index);
     /* The store (store_is_full, store_poll, store_disk_space). */
     bool (*store_is_full)(void *context);
     void (*store_poll)(void *context, uint64_t now_ms, uint64_t log_bytes);
@@ -63,6 +66,11 @@ struct replica_env {
     /* The ensemble has formed: append log entry 1 (term 1, type MEMBERS, identity->founders,
      * founded_ns) durably, then make `identity` durable, then call replica_start in a later turn. */
     void (*formed)(void *context, const struct replica_identity *identity);
+    /* These are the replicas to dial from now on (the own one may be among them). */
+    void (*members)(void *context, const struct raft_members *members);
+    /* That peer needs a snapshot; replica_snapshot_ended tells its end. Asked again while it is
+     * under way: no effect. */
+    void (*snapshot_wanted)(void *context, uint64_t replica);
     /* `count` random bytes. */
     void (*random)(void *context, void *to, size_t count);
     /* An error after which this replica must not go on: log line, exit status 1. */
@@ -76,6 +84,8 @@ struct replica_options {
     uint32_t heartbeat_ms;
     uint32_t election_min_ms;
     uint32_t election_max_ms;
+    uint64_t log_keep_bytes; /* of log, for members that fall behind */
+    bool join;               /* never found an ensemble: wait for one */
     uint64_t seed;
 };
 
@@ -95,11 +105,18 @@ void replica_time(struct replica *replica, uint64_t now_ms);
 /* ---- events: log ---- */
 void replica_log_saved(struct replica *replica, const struct log_saved *saved);
 
+/* The snapshot for that peer has been taken as of entry `index`, or not (0). */
+void replica_snapshot_ended(struct replica *replica, uint64_t id, uint64_t index);
+
+/* What the tree holds: the last applied entry and its term. */
+uint64_t replica_applied(const struct replica *replica, uint64_t *out_term);
+
 /* ---- events: peers ---- */
 
 /* Another replica has proved the key and says who it is. ERR_OK: go on; ERR_STRANGER: close (not
- * configured, another ensemble, another incarnation than the members say). An empty one of ours
- * is ERR_OK; ensemble_len is 0 then, else ENSEMBLE_ID_BYTES. */
+ * among the members, another ensemble, another incarnation than the members say). One of ours whose
+ * folder is empty is ERR_OK, but its messages do not count before the members say so; ensemble_len
+ * is 0 then, else ENSEMBLE_ID_BYTES. */
 enum err replica_peer_hello(struct replica *replica, uint64_t id, uint64_t incarnation,
                             const uint8_t *ensemble, size_t ensemble_len);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What the files of the conductor share: replica.c (turn, apply), replica_peer.c (forming,
- * forwarding, touches), request.c (clients), proposal.c (writes on their way), answer.c (tree to
+ * forwarding, touches), members.c (who belongs to it), upkeep.c (log and disk), request.c (clients), proposal.c (writes on their way), answer.c (tree to
  * wire). Nobody else includes this.
  */
 #ifndef QUORUMFS_SERVER_REPLICA_INTERNAL_H
@@ -73,7 +73,17 @@ struct peer {
     bool refused; /* it was refused; said once in the log */
     uint64_t incarnation;
     uint64_t form_again_ms; /* empty: send Form (again) then */
+    uint64_t low_space_ms;  /* it said then that its disk is low; 0: it is not */
 };
+
+/* A change of the members that a client of this replica asked the leader for. */
+struct ask {
+    uint64_t number;       /* 0: free */
+    struct client *client; /* NULL: it has gone */
+    uint64_t call;
+    uint64_t until_ms;
+};
+#define ASKS_MAX 16u
 
 struct replica {
     struct replica_env env;
@@ -109,6 +119,20 @@ struct replica {
     bool leader_ready; /* this is the leader and has applied the no-op of its term */
     uint64_t touch_due_ms;
     uint64_t expire_due_ms;
+    uint64_t members_index; /* of the members that peer[] was made for */
+    uint64_t look_due_ms;
+    struct ask ask[ASKS_MAX];
+    uint64_t last_ask;
+    bool join;
+    uint64_t log_keep_bytes;
+    uint64_t compact_due_ms;
+    bool low_space; /* of the own disk */
+    bool low_space_told;
+    uint64_t space_due_ms;
+    uint64_t leader_commit; /* when it was looked at last */
+    uint64_t stuck_index;   /* applied since stuck_ms */
+    uint64_t stuck_ms;
+    uint64_t slow_ms; /* handed over for a slow disk; 0: never */
     uint64_t last_round;
     struct touch_round round[TOUCH_ROUNDS_MAX];
 };
@@ -126,6 +150,30 @@ void replica_follow_role(struct replica *replica);
 uint64_t peers_turn(struct replica *replica);
 void peers_touch_confirmed(struct replica *replica, uint64_t number, enum err err);
 struct peer *peers_find(struct replica *replica, uint64_t id);
+
+/* ---- members.c ---- */
+
+/* The members that count for identity: the core's, or the founders before it runs. */
+const struct raft_members *members_now(const struct replica *replica);
+/* Whether messages of this peer count: its incarnation is the one among the members. */
+bool members_is_known(const struct replica *replica, const struct peer *peer);
+/* Fits peer[] to the members, and tells the rim whom to dial. */
+void members_follow(struct replica *replica);
+void members_turn(struct replica *replica);
+void members_request(struct replica *replica, struct client *client, const Wire__Request *request);
+enum err members_take_ask(struct replica *replica, uint64_t from, const Wire__MembersAsk *ask);
+void members_take_told(struct replica *replica, const Wire__MembersTold *told);
+void members_client_closed(struct replica *replica, const struct client *client);
+
+/* ---- upkeep.c ---- */
+
+void upkeep_log_saved(struct replica *replica, const struct log_saved *saved);
+/* Peers that need a snapshot, among the effects of the core. */
+void upkeep_snapshots(struct replica *replica, const struct raft_effects *effects);
+void upkeep_take_space(struct replica *replica, struct peer *from, const Wire__Space *space);
+/* Whether writes that make the tree grow are refused now: the leader's disk is low. */
+bool upkeep_refuses_growth(const struct replica *replica);
+void upkeep_turn(struct replica *replica);
 
 /* ---- request.c ---- */
 

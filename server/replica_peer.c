@@ -48,30 +48,23 @@ static enum err refuse(struct peer *peer, uint64_t id, const char *why)
     return ERR_STRANGER;
 }
 
-/* The members that count for identity: the core's, or the founders before it runs. */
-static const struct raft_members *members_now(const struct replica *replica)
-{
-    return replica->raft != NULL ? raft_members(replica->raft) : &replica->identity.founders;
-}
-
 enum err replica_peer_hello(struct replica *replica, uint64_t id, uint64_t incarnation,
                             const uint8_t *ensemble, size_t ensemble_len)
 {
     struct peer *peer = peers_find(replica, id);
     if (peer == NULL) {
-        return refuse(NULL, id, "not among the configured members");
+        return refuse(NULL, id, "not among the members");
     }
     bool empty = ensemble_len == 0;
-    if (replica->identity.formed) {
-        const struct raft_member *member = raft_members_find(members_now(replica), id);
-        if (!empty && (ensemble_len != ENSEMBLE_ID_BYTES ||
-                       memcmp(ensemble, replica->identity.ensemble, ensemble_len) != 0)) {
+    struct peer said = *peer;
+    said.incarnation = incarnation;
+    if (replica->identity.formed && !empty) {
+        if (ensemble_len != ENSEMBLE_ID_BYTES ||
+            memcmp(ensemble, replica->identity.ensemble, ensemble_len) != 0) {
             return refuse(peer, id, "belongs to another ensemble");
         }
-        if (member == NULL || member->incarnation != incarnation) {
-            return refuse(peer, id,
-                          empty ? "its data folder was wiped: it has no vote until it is replaced"
-                                : "another incarnation than the members say");
+        if (!members_is_known(replica, &said)) {
+            return refuse(peer, id, "another incarnation than the members say");
         }
     }
     peer->known = true;
@@ -85,18 +78,22 @@ enum err replica_peer_hello(struct replica *replica, uint64_t id, uint64_t incar
 static void send_form(struct replica *replica, uint64_t to)
 {
     struct buffer members = {0};
-    if (raft_members_encode(&replica->identity.founders, &members) != ERR_OK) {
-        replica->env.fail(replica->env.context, ERR_MEMORY, "encoding the founders");
+    struct buffer now = {0};
+    if (raft_members_encode(&replica->identity.founders, &members) != ERR_OK ||
+        raft_members_encode(members_now(replica), &now) != ERR_OK) {
+        replica->env.fail(replica->env.context, ERR_MEMORY, "encoding the members");
         return;
     }
     Wire__Form form = WIRE__FORM__INIT;
     form.ensemble = wire_bytes(replica->identity.ensemble, ENSEMBLE_ID_BYTES);
     form.members = wire_bytes(members.data, members.len);
+    form.members_now = wire_bytes(now.data, now.len);
     form.time_ns = replica->identity.founded_ns;
     Wire__PeerMessage message = WIRE__PEER_MESSAGE__INIT;
     message.body_case = WIRE__PEER_MESSAGE__BODY_FORM;
     message.form = &form;
     replica->env.peer_send(replica->env.context, to, &message);
+    buffer_done(&now);
     buffer_done(&members);
 }
 
@@ -104,6 +101,9 @@ static void send_form(struct replica *replica, uint64_t to)
 static void found(struct replica *replica)
 {
     struct replica_identity identity = replica->identity;
+    if (replica->join) {
+        return;
+    }
     identity.founders = replica->configured;
     for (size_t i = 0; i < identity.founders.count; i++) {
         struct raft_member *member = &identity.founders.member[i];
@@ -116,6 +116,7 @@ static void found(struct replica *replica)
             member->incarnation = peer->incarnation;
         }
     }
+    identity.founders.last_id = identity.founders.member[identity.founders.count - 1].id;
     identity.formed = true;
     identity.founded_ns = replica->time_ns;
     replica->env.random(replica->env.context, identity.ensemble, ENSEMBLE_ID_BYTES);
@@ -131,11 +132,13 @@ static enum err take_form(struct replica *replica, const Wire__Form *form)
         return ERR_OK; /* Told twice. */
     }
     struct replica_identity identity = replica->identity;
+    struct raft_members now;
     if (form->ensemble.len != ENSEMBLE_ID_BYTES ||
-        raft_members_decode(form->members.data, form->members.len, &identity.founders) != ERR_OK) {
+        raft_members_decode(form->members.data, form->members.len, &identity.founders) != ERR_OK ||
+        raft_members_decode(form->members_now.data, form->members_now.len, &now) != ERR_OK) {
         return ERR_MALFORMED;
     }
-    const struct raft_member *self = raft_members_find(&identity.founders, identity.id);
+    const struct raft_member *self = raft_members_find(&now, identity.id);
     if (self == NULL || self->incarnation != identity.incarnation) {
         return ERR_STRANGER;
     }
@@ -148,6 +151,12 @@ static enum err take_form(struct replica *replica, const Wire__Form *form)
     return ERR_OK;
 }
 
+static bool is_member(const struct replica *replica, const struct peer *peer)
+{
+    const struct raft_member *member = raft_members_find(members_now(replica), peer->id);
+    return member != NULL && member->incarnation == peer->incarnation;
+}
+
 static void forming_turn(struct replica *replica)
 {
     if (!replica->identity.formed) {
@@ -156,7 +165,8 @@ static void forming_turn(struct replica *replica)
     }
     for (size_t i = 0; i < replica->peer_count; i++) {
         struct peer *peer = &replica->peer[i];
-        if (peer->known && peer->empty && replica->now_ms >= peer->form_again_ms &&
+        if (peer->known && peer->empty && is_member(replica, peer) &&
+            replica->now_ms >= peer->form_again_ms &&
             replica->env.peer_is_connected(replica->env.context, peer->id)) {
             peer->form_again_ms = replica->now_ms + FORM_AGAIN_MS;
             send_form(replica, peer->id);
@@ -187,10 +197,10 @@ enum err replica_peer_raft(struct replica *replica, const struct raft_message *m
     if (peer == NULL || message->to != replica->identity.id) {
         return ERR_MALFORMED;
     }
-    peer->empty = false;
-    if (replica->raft == NULL) {
-        return ERR_OK; /* Not formed yet: Raft sends again. */
+    if (replica->raft == NULL || !members_is_known(replica, peer)) {
+        return ERR_OK; /* Not formed yet, or not replaced yet: Raft sends again. */
     }
+    peer->empty = false;
     struct raft_event event = {.type = RAFT_EV_MESSAGE, .message = message};
     return replica_step(replica, &event);
 }
@@ -288,13 +298,14 @@ void peers_touch_confirmed(struct replica *replica, uint64_t number, enum err er
 enum err replica_peer_message(struct replica *replica, uint64_t from,
                               const Wire__PeerMessage *message)
 {
-    if (peers_find(replica, from) == NULL) {
+    struct peer *peer = peers_find(replica, from);
+    if (peer == NULL) {
         return ERR_MALFORMED;
     }
     if (message->body_case == WIRE__PEER_MESSAGE__BODY_FORM) {
         return take_form(replica, message->form);
     }
-    if (replica->raft == NULL) {
+    if (replica->raft == NULL || !members_is_known(replica, peer)) {
         return ERR_OK;
     }
     if (message->body_case == WIRE__PEER_MESSAGE__BODY_FORWARD) {
@@ -307,6 +318,17 @@ enum err replica_peer_message(struct replica *replica, uint64_t from,
     }
     if (message->body_case == WIRE__PEER_MESSAGE__BODY_TOUCHED) {
         touch_confirmed_here(replica, message->touched->batch);
+        return ERR_OK;
+    }
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_SPACE) {
+        upkeep_take_space(replica, peer, message->space);
+        return ERR_OK;
+    }
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_MEMBERS_ASK) {
+        return members_take_ask(replica, from, message->members_ask);
+    }
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_MEMBERS_TOLD) {
+        members_take_told(replica, message->members_told);
         return ERR_OK;
     }
     return ERR_MALFORMED;

@@ -55,6 +55,7 @@ void replica_client_closed(struct replica *replica, struct client *client)
             wait->client = NULL;
         }
     }
+    members_client_closed(replica, client);
     proposals_drop_client(replica->proposals, client);
     watch_drop(replica->watches, &client->watcher);
     if (client->previous != NULL) {
@@ -361,6 +362,9 @@ static enum err take_op(struct replica *replica, struct client *client,
         err = take_close(replica, client, request);
     } else if (request->sequence == 0) {
         return ERR_MALFORMED;
+    } else if ((body == WIRE__OP__BODY_CREATE || body == WIRE__OP__BODY_WRITE) &&
+               upkeep_refuses_growth(replica)) {
+        err = ERR_DISK_LOW;
     } else {
         err = take_write(replica, client, request);
     }

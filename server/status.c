@@ -60,8 +60,7 @@ void status_members_answer(struct replica *replica, struct client *client, uint6
 {
     struct raft_status raft;
     replica_raft_status(replica, &raft);
-    const struct raft_members *members =
-        replica->raft != NULL ? raft_members(replica->raft) : &replica->identity.founders;
+    const struct raft_members *members = members_now(replica);
     Wire__Member rows[MEMBERS_MAX];
     Wire__Member *pointers[MEMBERS_MAX];
     for (size_t i = 0; i < members->count; i++) {
@@ -70,6 +69,8 @@ void status_members_answer(struct replica *replica, struct client *client, uint6
         rows[i].id = member->id;
         rows[i].address = wire_bytes(member->address, strlen(member->address));
         rows[i].voter = member->voter;
+        rows[i].joining = member->joining;
+        rows[i].changing = raft_members_is_joint(members) && member->was_voter != member->voter;
         rows[i].incarnation = member->incarnation;
         rows[i].connected = member->id == replica->identity.id ||
                             replica->env.peer_is_connected(replica->env.context, member->id);

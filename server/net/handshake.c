@@ -23,7 +23,7 @@ void handshake_done(struct handshake *handshake)
 }
 
 enum err handshake_begin(struct handshake *handshake, const struct handshake_self *self,
-                         bool is_dialer, struct buffer *out)
+                         bool is_dialer, bool is_bulk, struct buffer *out)
 {
     const struct replica_identity *identity = self->identity;
     Wire__PeerHello hello = WIRE__PEER_HELLO__INIT;
@@ -38,6 +38,7 @@ enum err handshake_begin(struct handshake *handshake, const struct handshake_sel
     hello.replica = identity->id;
     hello.incarnation = identity->incarnation;
     hello.nonce = wire_bytes(nonce, sizeof(nonce));
+    hello.bulk = is_bulk;
     if (identity->formed) {
         hello.ensemble = wire_bytes(identity->ensemble, ENSEMBLE_ID_BYTES);
     }
@@ -86,6 +87,7 @@ static enum err take_hello(struct handshake *handshake, const struct handshake_s
     }
     handshake->replica = hello->replica;
     handshake->incarnation = hello->incarnation;
+    handshake->is_bulk = hello->bulk;
     handshake->ensemble_len = hello->ensemble.len;
     if (hello->ensemble.len != 0) {
         memcpy(handshake->ensemble, hello->ensemble.data, hello->ensemble.len);

@@ -36,13 +36,14 @@ struct handshake {
     uint64_t incarnation;
     uint8_t ensemble[ENSEMBLE_ID_BYTES];
     size_t ensemble_len; /* 0: its folder is empty */
+    bool is_bulk;
 };
 
 void handshake_done(struct handshake *handshake);
 
-/* Appends the frame of our hello. ERR_MEMORY. */
+/* Appends the frame of our hello; is_bulk: a connection for a snapshot. ERR_MEMORY. */
 enum err handshake_begin(struct handshake *handshake, const struct handshake_self *self,
-                         bool is_dialer, struct buffer *out);
+                         bool is_dialer, bool is_bulk, struct buffer *out);
 
 /* Takes a frame of the other side; appends our proof behind its hello. *out_done: it has proved
  * the key. ERR_MALFORMED, ERR_PROTOCOL_VERSION, ERR_STRANGER (wrong proof), ERR_MEMORY. */

@@ -7,6 +7,8 @@
  *      the conductor has accepted its hello.
  *   2. At most one dialed connection a peer, at most one accepted one that is known.
  *   3. The struct is freed by the last event of its stream, nowhere else.
+ *   4. A bulk connection carries snapshots and nothing else, and they nothing but offers and ends
+ *      on the usual connections.
  */
 #include "server/net/peer_conn.h"
 
@@ -15,8 +17,10 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 
+#include "common/check.h"
 #include "common/clock.h"
 #include "common/logging.h"
 #include "common/parse.h"
@@ -36,11 +40,13 @@ struct peer_conn {
     char address[128];
     uint64_t limit_ms; /* for the handshake; 0: done */
     uint64_t id;       /* 0: not known yet */
+    bool is_bulk;
+    struct dialed *bulk_to; /* a bulk connection that we dialed; NULL: the other side did */
 };
 
 /* One replica that we dial. */
 struct dialed {
-    uint64_t id;
+    uint64_t id; /* 0: a free slot */
     char host[ADDRESS_BYTES_MAX + 1];
     uint16_t port;
     struct peer_conn *conn; /* NULL: none */
@@ -53,16 +59,16 @@ struct peer_conns {
     struct stream_hub *hub;
     struct replica *replica;
     const struct handshake_self *self;
+    struct bulk_events bulk;
     LIST_HEAD(, peer_conn) all;
     size_t count;
     bool closing;
-    size_t dialed_count;
     struct dialed dialed[MEMBERS_MAX];
 };
 
 static struct dialed *find_dialed(struct peer_conns *conns, uint64_t id)
 {
-    for (size_t i = 0; i < conns->dialed_count; i++) {
+    for (size_t i = 0; i < MEMBERS_MAX; i++) {
         if (conns->dialed[i].id == id) {
             return &conns->dialed[i];
         }
@@ -87,7 +93,10 @@ static void give_up(struct peer_conn *conn)
 
     conn->id = 0;
     conn->limit_ms = 0;
-    if (conn->dialed != NULL) {
+    if (conn->is_bulk) {
+        conn->is_bulk = false;
+        conn->conns->bulk.closed(conn->conns->bulk.arg, conn);
+    } else if (conn->dialed != NULL) {
         dial_later(conn->dialed);
         conn->dialed = NULL;
     } else if (id != 0) {
@@ -140,7 +149,8 @@ static void send_hello(struct peer_conn *conn)
 
     if (out != NULL) {
         stream_send_end(conn->stream, handshake_begin(&conn->handshake, conn->conns->self,
-                                                      conn->dialed != NULL, out));
+                                                      conn->dialed != NULL || conn->bulk_to != NULL,
+                                                      conn->bulk_to != NULL, out));
     }
 }
 
@@ -162,7 +172,7 @@ static void replace_older(struct peer_conn *conn)
 
     LIST_FOREACH(older, &conn->conns->all, link)
     {
-        if (older != conn && older->dialed == NULL && older->id == conn->id) {
+        if (older != conn && older->dialed == NULL && !older->is_bulk && older->id == conn->id) {
             older->id = 0;
             stream_close(older->stream);
             replica_peer_closed(conn->conns->replica, conn->id);
@@ -176,8 +186,9 @@ static void introduced(struct peer_conn *conn)
     struct peer_conns *conns = conn->conns;
     const struct handshake *other = &conn->handshake;
     struct dialed *dialed = find_dialed(conns, other->replica);
+    struct dialed *wanted = conn->bulk_to != NULL ? conn->bulk_to : conn->dialed;
 
-    if (conn->dialed != NULL && conn->dialed != dialed) {
+    if (wanted != NULL && wanted != dialed) {
         refuse(conn, "another replica answers at this address");
         return;
     }
@@ -188,6 +199,14 @@ static void introduced(struct peer_conn *conn)
     }
     conn->limit_ms = 0;
     conn->id = other->replica;
+    if (conn->bulk_to != NULL) {
+        conns->bulk.opened(conns->bulk.arg, conn);
+        return;
+    }
+    if (other->is_bulk) {
+        conn->is_bulk = true;
+        return;
+    }
     if (conn->dialed == NULL) {
         replace_older(conn);
         if (dialed != NULL && dialed->conn == NULL) {
@@ -222,12 +241,49 @@ static void take_introduction(struct peer_conn *conn, const struct frame *frame)
 
 /* ---- messages ---- */
 
+/* A frame whose body is for the snapshots. ERR_UNSUPPORTED: it is not. */
+static enum err take_bulk(struct peer_conn *conn, const Wire__PeerMessage *message,
+                          const struct frame *frame)
+{
+    const struct bulk_events *bulk = &conn->conns->bulk;
+    bool is_own = conn->bulk_to != NULL;
+
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_SNAPSHOT_CHUNK && conn->is_bulk && is_own) {
+        return bulk->chunk(bulk->arg, conn, message->snapshot_chunk, frame->raw, frame->raw_len);
+    }
+    if (conn->is_bulk && !is_own && frame->raw_len == 0 &&
+        message->body_case == WIRE__PEER_MESSAGE__BODY_SNAPSHOT_READ) {
+        return bulk->read(bulk->arg, conn, message->snapshot_read);
+    }
+    if (conn->is_bulk || frame->raw_len != 0) {
+        return ERR_MALFORMED;
+    }
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_SNAPSHOT_OFFER) {
+        return bulk->offer(bulk->arg, conn->id, message->snapshot_offer);
+    }
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_SNAPSHOT_END) {
+        return bulk->end(bulk->arg, conn->id, message->snapshot_end);
+    }
+    return ERR_UNSUPPORTED;
+}
+
+static enum err take_raft(struct peer_conn *conn, const Wire__Raft *raft, const struct frame *frame)
+{
+    struct raft_message message = {0};
+    enum err err = peer_wire_unpack(raft, frame->raw, frame->raw_len, &message);
+
+    if (err == ERR_OK) {
+        err = message.from == conn->id ? replica_peer_raft(conn->conns->replica, &message)
+                                       : ERR_MALFORMED;
+        peer_wire_free(&message);
+    }
+    return err;
+}
+
 static enum err take_message(struct peer_conn *conn, const struct frame *frame)
 {
-    struct replica *replica = conn->conns->replica;
     ProtobufCMessage *unpacked = NULL;
     const Wire__PeerMessage *message = NULL;
-    struct raft_message raft = {0};
     enum err err =
         wire_unpack(&wire__peer_message__descriptor, frame->message, frame->message_len, &unpacked);
 
@@ -235,15 +291,13 @@ static enum err take_message(struct peer_conn *conn, const struct frame *frame)
         return err;
     }
     message = (const Wire__PeerMessage *)unpacked;
-    if (message->body_case == WIRE__PEER_MESSAGE__BODY_RAFT) {
-        err = peer_wire_unpack(message->raft, frame->raw, frame->raw_len, &raft);
-        if (err == ERR_OK) {
-            err = raft.from == conn->id ? replica_peer_raft(replica, &raft) : ERR_MALFORMED;
-            peer_wire_free(&raft);
-        }
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_RAFT && !conn->is_bulk) {
+        err = take_raft(conn, message->raft, frame);
     } else {
-        err =
-            frame->raw_len == 0 ? replica_peer_message(replica, conn->id, message) : ERR_MALFORMED;
+        err = take_bulk(conn, message, frame);
+        if (err == ERR_UNSUPPORTED) {
+            err = replica_peer_message(conn->conns->replica, conn->id, message);
+        }
     }
     wire_free(unpacked);
     return err;
@@ -295,7 +349,7 @@ void peer_conns_send(struct peer_conns *conns, uint64_t replica, const Wire__Pee
 
 bool peer_conns_is_connected(const struct peer_conns *conns, uint64_t replica)
 {
-    for (size_t i = 0; i < conns->dialed_count; i++) {
+    for (size_t i = 0; i < MEMBERS_MAX; i++) {
         if (conns->dialed[i].id == replica) {
             return conns->dialed[i].is_up;
         }
@@ -337,25 +391,69 @@ void peer_conns_accept(void *arg, uv_stream_t *server)
     send_hello(conn);
 }
 
-static void dial(struct peer_conns *conns, struct dialed *dialed)
+/* A connection to that replica; NULL: no memory. */
+static struct peer_conn *dial(struct peer_conns *conns, const struct dialed *to)
 {
     struct peer_conn *conn = calloc(1, sizeof(*conn));
+
+    if (conn == NULL) {
+        return NULL;
+    }
+    conn->stream = stream_dial(conns->hub, to->host, to->port, &events, conn);
+    if (conn->stream == NULL) {
+        free(conn);
+        return NULL;
+    }
+    enter(conns, conn);
+    (void)snprintf(conn->address, sizeof(conn->address), "%.100s:%u", to->host, (unsigned)to->port);
+    return conn;
+}
+
+static void dial_usual(struct peer_conns *conns, struct dialed *dialed)
+{
+    struct peer_conn *conn = dial(conns, dialed);
 
     if (conn == NULL) {
         dial_later(dialed);
         return;
     }
-    conn->stream = stream_dial(conns->hub, dialed->host, dialed->port, &events, conn);
-    if (conn->stream == NULL) {
-        free(conn);
-        dial_later(dialed);
-        return;
-    }
-    enter(conns, conn);
-    (void)snprintf(conn->address, sizeof(conn->address), "%.100s:%u", dialed->host,
-                   (unsigned)dialed->port);
     conn->dialed = dialed;
     dialed->conn = conn;
+}
+
+struct peer_conn *peer_conns_dial_bulk(struct peer_conns *conns, uint64_t replica)
+{
+    struct dialed *to = find_dialed(conns, replica);
+    struct peer_conn *conn = to != NULL && !conns->closing ? dial(conns, to) : NULL;
+
+    if (conn != NULL) {
+        conn->is_bulk = true;
+        conn->bulk_to = to;
+    }
+    return conn;
+}
+
+void peer_conn_close_bulk(struct peer_conn *conn)
+{
+    conn->is_bulk = false;
+    conn->limit_ms = 0;
+    conn->id = 0;
+    stream_close(conn->stream);
+}
+
+void peer_conn_send_bulk(struct peer_conn *conn, const Wire__PeerMessage *message, const void *raw,
+                         size_t raw_len)
+{
+    struct buffer *out = stream_send_begin(conn->stream);
+
+    if (out != NULL) {
+        stream_send_end(conn->stream, wire_frame(&message->base, raw, raw_len, out));
+    }
+}
+
+uint64_t peer_conn_replica(const struct peer_conn *conn)
+{
+    return conn->id;
 }
 
 uint64_t peer_conns_turn(struct peer_conns *conns, uint64_t now_ms)
@@ -372,11 +470,14 @@ uint64_t peer_conns_turn(struct peer_conns *conns, uint64_t now_ms)
             refuse(conn, "it did not introduce itself in time");
         }
     }
-    for (size_t i = 0; i < conns->dialed_count; i++) {
+    for (size_t i = 0; i < MEMBERS_MAX; i++) {
         struct dialed *dialed = &conns->dialed[i];
 
+        if (dialed->id == 0) {
+            continue;
+        }
         if (dialed->conn == NULL && now_ms >= dialed->next_ms) {
-            dial(conns, dialed);
+            dial_usual(conns, dialed);
         }
         if (dialed->conn == NULL && dialed->next_ms < deadline) {
             deadline = dialed->next_ms;
@@ -388,8 +489,7 @@ uint64_t peer_conns_turn(struct peer_conns *conns, uint64_t now_ms)
 /* ---- all ---- */
 
 struct peer_conns *peer_conns_new(struct stream_hub *hub, struct replica *replica,
-                                  const struct handshake_self *self,
-                                  const struct raft_members *members)
+                                  const struct handshake_self *self, const struct bulk_events *bulk)
 {
     struct peer_conns *conns = calloc(1, sizeof(*conns));
 
@@ -399,21 +499,62 @@ struct peer_conns *peer_conns_new(struct stream_hub *hub, struct replica *replic
     conns->hub = hub;
     conns->replica = replica;
     conns->self = self;
+    conns->bulk = *bulk;
     LIST_INIT(&conns->all);
-    for (size_t i = 0; i < members->count; i++) {
-        const struct raft_member *member = &members->member[i];
-        struct dialed *dialed = &conns->dialed[conns->dialed_count];
-
-        if (member->id == self->identity->id ||
-            parse_address(member->address, 0, dialed->host, sizeof(dialed->host), &dialed->port) !=
-                ERR_OK) {
-            continue; /* the configuration was checked: only itself */
-        }
-        dialed->id = member->id;
-        dialed->pause_ms = DIAL_MS_MIN;
-        conns->dialed_count++;
-    }
     return conns;
+}
+
+/* It is dialed no more. Its slot is free at once: no connection points at it any more. */
+static void drop_dialed(struct peer_conns *conns, struct dialed *dialed)
+{
+    struct peer_conn *conn = NULL;
+
+    log_info("net", "peer_dropped", "peer=%" PRIu64, dialed->id);
+    LIST_FOREACH(conn, &conns->all, link)
+    {
+        if (conn->dialed == dialed || conn->bulk_to == dialed) {
+            conn->bulk_to = NULL;
+            give_up(conn);
+        }
+    }
+    *dialed = (struct dialed){.id = 0};
+}
+
+/* Dials it from now on, or goes on doing so. */
+static void keep_dialed(struct peer_conns *conns, const struct raft_member *member)
+{
+    struct dialed *dialed = find_dialed(conns, member->id);
+    char host[ADDRESS_BYTES_MAX + 1];
+    uint16_t port = 0;
+
+    if (parse_address(member->address, 0, host, sizeof(host), &port) != ERR_OK) {
+        return; /* addresses were checked where they came in: only itself may have none */
+    }
+    if (dialed != NULL && (dialed->port != port || strcmp(dialed->host, host) != 0)) {
+        drop_dialed(conns, dialed);
+        dialed = NULL;
+    }
+    if (dialed == NULL) {
+        dialed = find_dialed(conns, 0 /* a free slot */);
+        CHECK(dialed != NULL);
+        *dialed = (struct dialed){.id = member->id, .port = port, .pause_ms = DIAL_MS_MIN};
+        memcpy(dialed->host, host, sizeof(host));
+    }
+}
+
+void peer_conns_set_members(struct peer_conns *conns, const struct raft_members *members)
+{
+    for (size_t i = 0; i < MEMBERS_MAX; i++) {
+        struct dialed *dialed = &conns->dialed[i];
+        if (dialed->id != 0 && raft_members_find(members, dialed->id) == NULL) {
+            drop_dialed(conns, dialed);
+        }
+    }
+    for (size_t i = 0; i < members->count; i++) {
+        if (members->member[i].id != conns->self->identity->id) {
+            keep_dialed(conns, &members->member[i]);
+        }
+    }
 }
 
 void peer_conns_close(struct peer_conns *conns)
@@ -428,6 +569,7 @@ void peer_conns_close(struct peer_conns *conns)
             conn->dialed = NULL;
         }
         conn->id = 0;
+        conn->is_bulk = false;
         stream_close(conn->stream);
     }
 }

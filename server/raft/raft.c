@@ -415,6 +415,8 @@ void raft_status(const struct raft *raft, struct raft_status *out)
         .last_index = raft->log.last_index,
         .durable_index = raft->log.durable_index,
         .applied_index = raft->log.applied_index,
+        .members_index = raft->members_index,
+        .change_ready = raft_change_is_ready(raft),
         .peer_count = raft->peer_count,
     };
     for (size_t i = 0; i < raft->peer_count; i++) {

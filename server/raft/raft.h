@@ -206,6 +206,7 @@ struct raft_effects {
 
 struct raft_config {
     uint64_t id;
+    uint64_t incarnation;     /* of this data folder: a member of another one is not this replica */
     uint64_t seed;            /* of timeouts and request numbers; another at each start */
     uint32_t heartbeat_ms;    /* 50 */
     uint32_t election_min_ms; /* 300 */
@@ -279,6 +280,8 @@ struct raft_status {
     uint64_t last_index;
     uint64_t durable_index;
     uint64_t applied_index;
+    uint64_t members_index; /* of the entry that raft_members are from */
+    bool change_ready; /* this is the leader and RAFT_EV_CHANGE would not be refused as too soon */
     size_t peer_count;
     struct raft_peer_status peer[MEMBERS_MAX];
 };

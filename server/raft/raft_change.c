@@ -58,6 +58,12 @@ static void append_members(struct raft *raft, const struct raft_members *members
     raft_entry_unref(entry);
 }
 
+bool raft_change_is_ready(const struct raft *raft)
+{
+    return raft_leader_is_ready(raft) && raft->transfer_to == 0 && !raft->is_joint &&
+           raft->members_index <= raft->log.commit_index;
+}
+
 enum err raft_change(struct raft *raft, const struct raft_members *wanted)
 {
     struct raft_members next;
@@ -66,8 +72,7 @@ enum err raft_change(struct raft *raft, const struct raft_members *wanted)
     if (raft->role != RAFT_LEADER) {
         return ERR_NOT_LEADER;
     }
-    if (!raft_leader_is_ready(raft) || raft->transfer_to != 0 || raft->is_joint ||
-        raft->members_index > raft->log.commit_index) {
+    if (!raft_change_is_ready(raft)) {
         return ERR_LIMIT;
     }
     if (!raft_members_can_follow(&raft->members, wanted)) {

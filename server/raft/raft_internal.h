@@ -144,6 +144,7 @@ void raft_members_appended(struct raft *raft, const struct raft_entry *entry);
 /* The entries from `index` on were removed. */
 void raft_members_truncated(struct raft *raft, uint64_t index);
 enum err raft_change(struct raft *raft, const struct raft_members *wanted);
+bool raft_change_is_ready(const struct raft *raft);
 /* The commit index of a leader moved: joint members that are committed get their final ones. */
 void raft_change_finish(struct raft *raft);
 

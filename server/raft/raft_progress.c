@@ -44,6 +44,9 @@ void raft_progress_update(struct raft *raft)
     const struct raft_member *self = raft_members_find(&raft->members, raft->config.id);
 
     memcpy(old, raft->peer, sizeof(old));
+    if (self != NULL && self->incarnation != raft->config.incarnation) {
+        self = NULL; /* this folder was wiped: what it promised before is forgotten */
+    }
     raft->is_joint = raft_members_is_joint(&raft->members);
     raft->self_voter = self != NULL && self->voter;
     raft->self_was_voter = self != NULL && self->was_voter;
@@ -85,7 +88,9 @@ bool raft_may_campaign(const struct raft *raft)
     if (raft->members_index > raft->log.commit_index && raft->members_before.count > 0) {
         before = raft_members_find(&raft->members_before, raft->config.id);
     }
-    return raft_self_votes(raft) || (before != NULL && (before->voter || before->was_voter));
+    return raft_self_votes(raft) ||
+           (before != NULL && before->incarnation == raft->config.incarnation &&
+            (before->voter || before->was_voter));
 }
 
 bool raft_peer_votes(const struct raft_progress *peer)

@@ -160,11 +160,18 @@ static void row_scan(void *context, const void *from, size_t from_len, size_t pr
     database_cursor_close(merge.lower);
 }
 
+static bool row_get_durable(void *context, const void *key, size_t key_len, struct buffer *out)
+{
+    buffer_clear(out);
+    return store_get_persisted(context, key, key_len, out);
+}
+
 struct kv store_kv(struct store *store)
 {
     return (struct kv){
         .context = store,
         .get = row_get,
+        .get_durable = row_get_durable,
         .put = row_put,
         .remove = row_remove,
         .scan = row_scan,

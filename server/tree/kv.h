@@ -19,6 +19,8 @@ struct kv {
     void *context;
     /* Replaces the content of *out by the value; false (and out empty) if there is no such key. */
     bool (*get)(void *context, const void *key, size_t key_len, struct buffer *out);
+    /* The same as it would be after a crash now. */
+    bool (*get_durable)(void *context, const void *key, size_t key_len, struct buffer *out);
     void (*put)(void *context, const void *key, size_t key_len, const void *value,
                 size_t value_len);
     void (*remove)(void *context, const void *key, size_t key_len);

@@ -137,6 +137,17 @@ uint64_t tree_digest(const struct tree *tree)
     return tree->digest;
 }
 
+uint64_t tree_durable_index(struct tree *tree)
+{
+    struct row_key key = key_of_state();
+
+    if (!tree->kv.get_durable(tree->kv.context, key.bytes, key.len, &tree->value)) {
+        return 0;
+    }
+    CHECK_OP(tree->value.len, ==, STATE_ROW_BYTES);
+    return get_be64((const uint8_t *)tree->value.data + STATE_INDEX);
+}
+
 uint64_t tree_node_count(const struct tree *tree)
 {
     return tree->node_count;

@@ -146,6 +146,9 @@ uint64_t tree_applied_term(const struct tree *tree);
 int64_t tree_applied_time_ns(const struct tree *tree);
 uint64_t tree_digest(const struct tree *tree); /* CONSENSUS 32 */
 
+/* The applied index that the kv would hold after a crash now. */
+uint64_t tree_durable_index(struct tree *tree);
+
 /* The newest members entry is kept beside the applied index, as opaque bytes. */
 void tree_members_set(struct tree *tree, uint64_t index, const uint8_t *data, size_t len);
 bool tree_members_get(struct tree *tree, uint64_t *out_index, struct buffer *out);

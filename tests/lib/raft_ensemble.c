@@ -576,6 +576,7 @@ void ensemble_start(struct ensemble *e, uint64_t id, uint64_t applied_index)
     const struct raft_entry *last = node->entries[node->entry_count - 1];
     struct raft_config config = {
         .id = id,
+        .incarnation = 99 + id,
         .seed = e->seed + id + 100 * node->lives,
         .heartbeat_ms = 50,
         .election_min_ms = 300,

@@ -22,7 +22,7 @@
 #include "tests/sim/sim_model.h"
 #include "tests/sim/sim_node.h"
 
-#define SIM_NODES_MAX 5u
+#define SIM_NODES_MAX 5u /* < SIM_PEERS */
 
 /* Bugs of the rim that are planted on purpose: the checks must find each. */
 enum sim_plant {
@@ -37,25 +37,28 @@ enum sim_plant {
 struct sim_rates {
     uint32_t loss_ppm; /* of messages between replicas */
     uint32_t duplicate_ppm;
-    uint32_t split_ppm;      /* an append comes as two, of which one may be lost */
-    bool in_order;           /* messages between two replicas do not overtake each other */
-    uint64_t delay_us_max;   /* of a message */
-    uint64_t batch_us_max;   /* a replica gathers events for so long before its turn */
-    uint64_t sync_us_max;    /* of a write to disk */
-    uint32_t depose_ppm;     /* a new leader crashes soon */
-    uint64_t restart_us_max; /* time that a crashed replica is down */
-    uint64_t crash_every_us; /* mean time between crashes; 0: none. The others likewise. */
-    uint64_t cut_every_us;   /* changes of the partition */
-    uint64_t break_every_us; /* broken connections between replicas */
-    uint64_t pause_every_us; /* pauses of a replica */
-    uint64_t full_every_us;  /* times in which a store takes nothing */
-    uint64_t hand_every_us;  /* leaders that are told to hand over */
-    uint64_t error_every_us; /* failing file calls */
-    uint64_t flush_every_us; /* flushes of a store */
-    uint64_t wipe_at_us;     /* one replica loses its folder; 0: none */
-    uint32_t leave_ppm;      /* per tick: a client changes its replica */
-    uint32_t abandon_ppm;    /* per tick: it forgets its session */
-    uint32_t close_ppm;      /* per tick: it ends its session */
+    uint32_t split_ppm;       /* an append comes as two, of which one may be lost */
+    bool in_order;            /* messages between two replicas do not overtake each other */
+    uint64_t delay_us_max;    /* of a message */
+    uint64_t batch_us_max;    /* a replica gathers events for so long before its turn */
+    uint64_t sync_us_max;     /* of a write to disk */
+    uint32_t depose_ppm;      /* a new leader crashes soon */
+    uint64_t restart_us_max;  /* time that a crashed replica is down */
+    uint64_t crash_every_us;  /* mean time between crashes; 0: none. The others likewise. */
+    uint64_t cut_every_us;    /* changes of the partition */
+    uint64_t break_every_us;  /* broken connections between replicas */
+    uint64_t pause_every_us;  /* pauses of a replica */
+    uint64_t full_every_us;   /* times in which a store takes nothing */
+    uint64_t hand_every_us;   /* leaders that are told to hand over */
+    uint64_t error_every_us;  /* failing file calls */
+    uint64_t flush_every_us;  /* flushes of a store */
+    uint64_t wipe_at_us;      /* one replica loses its folder; 0: none */
+    uint64_t change_every_us; /* changes of the members */
+    uint64_t log_keep_bytes;
+    size_t segment_bytes;
+    uint32_t leave_ppm;   /* per tick: a client changes its replica */
+    uint32_t abandon_ppm; /* per tick: it forgets its session */
+    uint32_t close_ppm;   /* per tick: it ends its session */
 };
 
 struct sim {

@@ -386,18 +386,44 @@ static void apply(struct sim *sim, const struct raft_entry *entry)
     model->count = entry->index;
 }
 
-/* Check 2. A log that was lost with its folder counts as it was: its loss is no fault of ours. */
-static void check_majority(struct sim *sim, uint64_t index, uint64_t hash)
+/* A log that was lost with its folder counts as it was: its loss is no fault of ours. */
+static bool holds(const struct sim *sim, const struct raft_member *member, uint64_t index,
+                  uint64_t hash)
 {
-    size_t holders = 0;
-    for (size_t i = 0; i < sim->node_count; i++) {
-        const struct sim_node *node = &sim->node[i];
-        const struct sim_durable *durable =
-            sim_node_is_stranger(node) ? &node->credit : &node->durable;
-        holders += index <= durable->count && durable->hash[index - 1] == hash;
+    const struct sim_node *node = &sim->node[member->id - 1];
+    const struct sim_durable *durable = &node->durable;
+    if (node->identity.incarnation != member->incarnation) {
+        if (node->credit_incarnation != member->incarnation) {
+            return false;
+        }
+        durable = &node->credit;
     }
-    if (holders <= sim->node_count / 2) {
-        sim_failed(sim, "applied without a durable majority", index, holders);
+    return index <= durable->count && durable->hash[index - 1] == hash;
+}
+
+/* Check 2. Of joint members a majority of both kinds. Not of an entry from before the members of
+ * now: those who had it need not be voters any more. */
+static void check_majority(const struct sim_node *node, uint64_t index, uint64_t hash)
+{
+    struct sim *sim = node->sim;
+    const struct raft_members *members = raft_members(node->replica->raft);
+    size_t voters[2] = {0};
+    size_t holders[2] = {0};
+    if (index < node->replica->members_index) {
+        return;
+    }
+    for (size_t i = 0; i < members->count; i++) {
+        const struct raft_member *member = &members->member[i];
+        bool has = holds(sim, member, index, hash);
+        voters[0] += member->voter;
+        holders[0] += member->voter && has;
+        voters[1] += member->was_voter;
+        holders[1] += member->was_voter && has;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (voters[i] > 0 && holders[i] <= voters[i] / 2) {
+            sim_failed(sim, "applied without a durable majority", index, holders[i]);
+        }
     }
 }
 
@@ -413,7 +439,7 @@ void sim_model_applied(struct sim_node *node, const struct raft_entry *entry)
         return;
     }
     CHECK_OP(entry->index, ==, model->count + 1);
-    check_majority(sim, entry->index, hash);
+    check_majority(node, entry->index, hash);
     apply(sim, entry);
 }
 

@@ -45,8 +45,8 @@ static bool hello(struct sim_node *to, const struct sim_node *from)
     sim_node_time(to);
     enum err err = replica_peer_hello(to->replica, from->id, identity->incarnation,
                                       identity->ensemble, identity->formed ? ENSEMBLE_ID_BYTES : 0);
-    /* A formed replica refuses one without its folder, and nobody else is ever refused. */
-    if ((err == ERR_OK) == (sim_node_is_stranger(from) && to->identity.formed)) {
+    /* Refused is only who has lost its folder once, while the other does not know it anew. */
+    if (err != ERR_OK && from->credit_incarnation == 0 && to->credit_incarnation == 0) {
         sim_failed(to->sim, "a hello was judged wrongly", from->id, (uint64_t)err);
     }
     return err == ERR_OK;
@@ -72,6 +72,7 @@ static void link_up(struct sim *sim, void *arg)
     }
     bool known = hello(a, b);
     if (!hello(b, a) || !known) {
+        meet_later(a, b, LINK_AGAIN_US, link_up);
         return;
     }
     link->up = true;
@@ -178,7 +179,7 @@ static void hand_over(struct sim_node *node, struct packet *packet)
         err = replica_peer_message(node->replica, packet->from, (const Wire__PeerMessage *)message);
         wire_free(message);
     }
-    if (err == ERR_STRANGER && sim_node_is_stranger(node)) {
+    if (err == ERR_STRANGER && node->credit_incarnation != 0) {
         /* It was told to join, by one that had itself not known of the ensemble when they met. */
         sim_net_break(node->sim, node, &node->sim->node[packet->from - 1]);
     } else if (err != ERR_OK) {
@@ -259,14 +260,11 @@ static struct packet *packet_raft(struct sim_node *from, const struct raft_messa
     return packet;
 }
 
-/* One vote a term across crashes; who has lost its folder is heard of no more. */
+/* One vote a term across crashes. Who has lost its folder is another voter. */
 static void check_votes(struct sim_node *node, const struct raft_message *message)
 {
     struct sim *sim = node->sim;
-    uint64_t key = message->term << 8 | node->id;
-    if (sim_node_is_stranger(node)) {
-        sim_failed(sim, "a replica without its folder takes part", node->id, message->type);
-    }
+    uint64_t key = (message->term << 8 | node->id) ^ node->identity.incarnation << 40;
     if (message->type == RAFT_MSG_VOTE) {
         sim_only_one(sim, sim->votes, key, node->id, "two votes in one term");
     } else if (message->type == RAFT_MSG_VOTE_ANSWER && !message->reject) {

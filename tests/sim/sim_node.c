@@ -38,19 +38,6 @@ bool sim_node_awake(struct sim_node *node, sim_run_fn *run, void *arg)
     return false;
 }
 
-bool sim_node_is_stranger(const struct sim_node *node)
-{
-    const struct sim *sim = node->sim;
-    for (size_t i = 0; i < sim->node_count; i++) {
-        const struct replica_identity *identity = &sim->node[i].identity;
-        if (identity->formed) {
-            return identity->founders.member[node->id - 1].incarnation !=
-                   node->identity.incarnation;
-        }
-    }
-    return false;
-}
-
 /* Does what came during the pause. */
 static void backlog_run(struct sim_node *node)
 {
@@ -123,6 +110,13 @@ static void disk_space(void *context, uint64_t *out_total, uint64_t *out_free)
     *out_free = 0;
 }
 
+/* All are always dialed. */
+static void members(void *context, const struct raft_members *members)
+{
+    (void)context;
+    (void)members;
+}
+
 static void node_replica_new(struct sim_node *node)
 {
     struct sim *sim = node->sim;
@@ -137,6 +131,10 @@ static void node_replica_new(struct sim_node *node)
         .log_submit = sim_save_submit,
         .log_read = sim_save_read,
         .log_term = sim_save_term,
+        .log_index_of_bytes = sim_save_index_of_bytes,
+        .log_compact = sim_save_compact,
+        .members = members,
+        .snapshot_wanted = sim_snapshot_wanted,
         .store_is_full = sim_store_is_full,
         .store_poll = sim_store_poll,
         .disk_space = disk_space,
@@ -150,6 +148,7 @@ static void node_replica_new(struct sim_node *node)
         .heartbeat_ms = 50,
         .election_min_ms = 300,
         .election_max_ms = 600,
+        .log_keep_bytes = sim->rates.log_keep_bytes,
         .seed = sim_random(sim, 0),
     };
     options.configured.count = sim->node_count;
@@ -257,6 +256,7 @@ void sim_node_start(struct sim_node *node)
     struct sim *sim = node->sim;
     CHECK(!node->up);
     node->up = true;
+    memset(node->giving, 0, sizeof node->giving);
     node->failed = false;
     node->life++;
     node->applied_seen = 0;
@@ -268,6 +268,7 @@ void sim_node_start(struct sim_node *node)
     node->led = false;
     sim_save_open(node);
     node_replica_new(node);
+    sim_save_fit(node);
     node->start_due = node->identity.formed;
     sim_trace(sim, "node %" PRIu64 " starts, log to %" PRIu64 ", applied %" PRIu64, node->id,
               node->log_state.last_index, node->replica->applied_index);
@@ -318,7 +319,9 @@ void sim_node_wipe(struct sim_node *node)
     CHECK(node->disk != NULL);
     free(node->credit.hash);
     node->credit = node->durable;
+    node->credit_incarnation = node->identity.incarnation;
     node->durable = (struct sim_durable){0};
+    node->installing = false;
     node->term_durable = 0;
     node->vote_durable = 0;
     node->identity =
@@ -335,4 +338,5 @@ void sim_node_done(struct sim_node *node)
     sim_disk_free(node->disk);
     free(node->durable.hash);
     free(node->credit.hash);
+    free(node->incoming.hash);
 }

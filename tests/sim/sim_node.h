@@ -18,6 +18,8 @@
 struct sim;
 struct sim_client;
 
+#define SIM_PEERS 8u /* ids below this */
+
 /* ---- events ---- */
 
 typedef void sim_run_fn(struct sim *sim, void *arg);
@@ -61,11 +63,16 @@ struct sim_node {
     struct log *log;
     struct log_state log_state;
     struct sim_durable durable;
+    struct sim_durable credit;   /* what it had said to have before it lost its folder ... */
+    uint64_t credit_incarnation; /* ... as this incarnation; 0: it never did */
     uint64_t term_durable;
     uint64_t vote_durable;
-    struct sim_durable credit; /* what it had said to have before it lost its folder */
-    struct omap *rows;         /* all rows, as the tree sees them */
-    struct omap *flushed;      /* what a crash leaves */
+    struct omap *rows;           /* all rows, as the tree sees them */
+    struct omap *flushed;        /* what a crash leaves */
+    struct kv kv;                /* over rows */
+    bool giving[SIM_PEERS];      /* a snapshot to that node is under way */
+    bool installing;             /* rows are those of a snapshot: the log is to fit them */
+    struct sim_durable incoming; /* installing: the entries in it */
     uint64_t full_until_us;
     uint64_t sync_us_max;
     struct sim_save *saves;
@@ -107,8 +114,6 @@ void sim_node_wipe(struct sim_node *node);
 void sim_node_pause(struct sim_node *node, uint64_t until_us);
 void sim_node_done(struct sim_node *node); /* frees what belongs to a node that is down */
 bool sim_node_is_running(const struct sim_node *node);
-/* It has lost its folder after the ensemble formed: it stays without a vote. */
-bool sim_node_is_stranger(const struct sim_node *node);
 /* An event is about to be handed to the replica: false: it is put off until the pause ends. */
 bool sim_node_awake(struct sim_node *node, sim_run_fn *run, void *arg);
 /* The clock of the replica is brought up to date: to be called before events are handed in. */
@@ -122,7 +127,11 @@ enum err sim_save_submit(void *context, const struct log_save *work);
 enum err sim_save_read(void *context, uint64_t index, size_t bytes_max, size_t count_max,
                        struct raft_entry **out, size_t *out_count);
 enum err sim_save_term(void *context, uint64_t index, uint64_t *out_term);
+uint64_t sim_save_index_of_bytes(void *context, uint64_t bytes);
+void sim_save_compact(void *context, uint64_t index);
 void sim_save_open(struct sim_node *node);
+/* A snapshot was put in the place of the rows: the log goes on behind it. */
+void sim_save_fit(struct sim_node *node);
 void sim_save_found(struct sim_node *node, const struct replica_identity *identity);
 void sim_save_crash(struct sim_node *node);
 
@@ -131,8 +140,14 @@ void sim_save_crash(struct sim_node *node);
 struct kv sim_store_kv(struct sim_node *node);
 bool sim_store_is_full(void *context);
 void sim_store_poll(void *context, uint64_t now_ms, uint64_t log_bytes);
+/* Makes *to a copy of `from`. */
+void sim_store_copy(struct omap **to, const struct omap *from);
 void sim_store_flush(struct sim_node *node);
 void sim_store_crash(struct sim_node *node);
 void sim_store_wipe(struct sim_node *node);
+
+/* ---- snapshots between nodes (sim_snapshot.c) ---- */
+
+void sim_snapshot_wanted(void *context, uint64_t to);
 
 #endif

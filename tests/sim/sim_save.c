@@ -15,9 +15,8 @@
 #include "common/check.h"
 #include "tests/sim/sim.h"
 
-#define FOLDER        "/log"
-#define SEGMENT_BYTES (64u * 1024u)
-#define TEAR_CALLS    8u
+#define FOLDER     "/log"
+#define TEAR_CALLS 8u
 
 static void save_free(struct sim_save *save)
 {
@@ -62,15 +61,20 @@ static void durable_cut(struct sim_durable *durable, uint64_t index)
     durable->count = index - 1 < durable->count ? (size_t)(index - 1) : durable->count;
 }
 
-static void durable_add(struct sim_durable *durable, const struct raft_entry *entry)
+static void durable_add_hash(struct sim_durable *durable, uint64_t hash)
 {
-    CHECK_OP(entry->index, ==, durable->count + 1);
     if (durable->count == durable->capacity) {
         durable->capacity = durable->capacity == 0 ? 1024 : durable->capacity * 2;
         durable->hash = realloc(durable->hash, durable->capacity * sizeof *durable->hash);
         CHECK(durable->hash != NULL);
     }
-    durable->hash[durable->count++] = sim_entry_hash(entry);
+    durable->hash[durable->count++] = hash;
+}
+
+static void durable_add(struct sim_durable *durable, const struct raft_entry *entry)
+{
+    CHECK_OP(entry->index, ==, durable->count + 1);
+    durable_add_hash(durable, sim_entry_hash(entry));
 }
 
 static void save_note(struct sim_node *node, const struct log_save *work)
@@ -92,7 +96,14 @@ static void durable_read(struct sim_node *node)
 {
     struct raft_entry *entries[512];
     struct sim_durable before = node->durable;
+    uint64_t gone = node->log_state.first_index - 1; /* compacted */
     node->durable = (struct sim_durable){0};
+    if (gone > before.count) {
+        sim_failed(node->sim, "a log begins behind its end", node->id, before.count);
+    }
+    for (size_t i = 0; i < gone; i++) {
+        durable_add_hash(&node->durable, before.hash[i]);
+    }
     while (node->durable.count < node->log_state.last_index) {
         size_t count = 0;
         CHECK(log_read(node->log, node->durable.count + 1, 1u << 20, 512, entries, &count) ==
@@ -250,7 +261,76 @@ enum err sim_save_term(void *context, uint64_t index, uint64_t *out_term)
     return log_term(node->log, index, out_term);
 }
 
+uint64_t sim_save_index_of_bytes(void *context, uint64_t bytes)
+{
+    struct sim_node *node = context;
+    return log_index_of_bytes(node->log, bytes);
+}
+
+/* The log thread does it between two groups. */
+struct compaction {
+    struct sim_node *node;
+    uint64_t life;
+    uint64_t index;
+};
+
+static void compact(struct sim *sim, void *arg)
+{
+    struct compaction *compaction = arg;
+    struct sim_node *node = compaction->node;
+    (void)sim;
+    if (!sim_node_awake(node, compact, arg)) {
+        return;
+    }
+    if (node->up && node->life == compaction->life) {
+        uint64_t first = log_index_of_bytes(node->log, UINT64_MAX);
+        sim_node_time(node);
+        if (log_compact(node->log, compaction->index) != ERR_OK) {
+            node->failed = true;
+        } else if (log_index_of_bytes(node->log, UINT64_MAX) != first) {
+            struct log_saved saved = {.compacted = true};
+            saved.first_index = log_index_of_bytes(node->log, UINT64_MAX);
+            sim_trace(node->sim, "node %" PRIu64 " compacts up to %" PRIu64, node->id,
+                      saved.first_index);
+            replica_log_saved(node->replica, &saved);
+        }
+        sim_node_soon(node);
+    }
+    free(compaction);
+}
+
+void sim_save_compact(void *context, uint64_t index)
+{
+    struct sim_node *node = context;
+    struct compaction *compaction = sim_new(sizeof *compaction);
+    *compaction = (struct compaction){.node = node, .life = node->life, .index = index};
+    sim_at(node->sim, node->sim->now_us + 10 + sim_random(node->sim, 1000), compact, compaction);
+}
+
 /* ---- life ---- */
+
+void sim_save_fit(struct sim_node *node)
+{
+    struct log_state *state = &node->log_state;
+    uint64_t term_in_log = 0;
+    uint64_t term = 0;
+    uint64_t index = replica_applied(node->replica, &term);
+    if (!node->installing) {
+        return;
+    }
+    node->installing = false;
+    if (log_term(node->log, index, &term_in_log) != ERR_OK || term_in_log != term) {
+        CHECK(log_reset(node->log, index, term) == ERR_OK);
+        free(node->durable.hash);
+        node->durable = node->incoming;
+        node->incoming = (struct sim_durable){0};
+        state->first_index = index + 1;
+        state->last_index = index;
+        state->last_term = term;
+        state->before_term = term;
+        state->last_time_ns = 0;
+    }
+}
 
 /* SIM_PLANT_NO_SYNC. */
 static int sync_nothing(void *context, int fd)
@@ -269,7 +349,7 @@ void sim_save_open(struct sim_node *node)
         node->io.fdatasync = sync_nothing;
     }
     struct log_options options = {
-        .folder = FOLDER, .io = &node->io, .segment_bytes = SEGMENT_BYTES};
+        .folder = FOLDER, .io = &node->io, .segment_bytes = sim->rates.segment_bytes};
     if (log_open(&options, &node->log, &node->log_state, &error) != ERR_OK) {
         sim_failed(sim, error.data != NULL ? (const char *)error.data : "log_open", node->id, 0);
     }

@@ -284,6 +284,44 @@ static void fail_some(struct sim *sim, void *arg)
     sim_at(sim, next_fault(sim, sim->rates.error_every_us), fail_some, NULL);
 }
 
+/* With fewer voters than three a lost folder would be the loss of a majority. */
+static bool may_demote(const struct sim *sim, const struct sim_node *leader)
+{
+    const struct raft_members *members = raft_members(leader->replica->raft);
+    size_t voters = 0;
+    for (size_t i = 0; i < members->count; i++) {
+        voters += members->member[i].voter;
+    }
+    return voters > (sim->rates.wipe_at_us > 0 ? 3 : 1);
+}
+
+/* A change of the members as an operator asks for it; nobody leaves for good. */
+static void change_some(struct sim *sim, void *arg)
+{
+    (void)arg;
+    if (sim->healing) {
+        return;
+    }
+    Wire__MembersChange change = WIRE__MEMBERS_CHANGE__INIT;
+    Wire__MembersAsk ask = WIRE__MEMBERS_ASK__INIT;
+    change.action = sim_chance(sim, 500000) ? WIRE__MEMBERS_ACTION__MEMBERS_DEMOTE
+                                            : WIRE__MEMBERS_ACTION__MEMBERS_PROMOTE;
+    change.id = 1 + sim_random(sim, sim->node_count);
+    ask.change = &change;
+    for (size_t i = 0; i < sim->node_count; i++) {
+        struct sim_node *node = &sim->node[i];
+        bool leads = sim_node_is_running(node) && node->led;
+        if (leads &&
+            (change.action == WIRE__MEMBERS_ACTION__MEMBERS_PROMOTE || may_demote(sim, node))) {
+            uint64_t asker = i == 0 ? 2 : 1;
+            sim_node_time(node);
+            CHECK(members_take_ask(node->replica, asker, &ask) == ERR_OK);
+            sim_node_soon(node);
+        }
+    }
+    sim_at(sim, next_fault(sim, sim->rates.change_every_us), change_some, NULL);
+}
+
 static void wipe_one(struct sim *sim, void *arg)
 {
     (void)arg;
@@ -368,6 +406,9 @@ static void draw_rates(struct sim *sim)
     rates->error_every_us = draw(sim, 200000, 500000, 3000000);
     rates->flush_every_us = 100000 + sim_random(sim, 1000000);
     rates->wipe_at_us = sim->node_count > 1 ? draw(sim, 150000, START_US + 500000, 6000000) : 0;
+    rates->change_every_us = sim->node_count > 1 ? draw(sim, 300000, 200000, 2000000) : 0;
+    rates->log_keep_bytes = sim_chance(sim, 500000) ? sim_random(sim, 65536) : UINT32_MAX;
+    rates->segment_bytes = (size_t)1 << (11 + sim_random(sim, 6));
     rates->leave_ppm = sim_chance(sim, 700000) ? (uint32_t)sim_random(sim, 20000) : 0;
     rates->abandon_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 10000) : 0;
     rates->close_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 10000) : 0;
@@ -397,10 +438,11 @@ static void begin_faults(struct sim *sim)
         uint64_t every_us;
         sim_run_fn *run;
     } faults[] = {
-        {rates->crash_every_us, crash_some}, {rates->cut_every_us, cut_some},
-        {rates->break_every_us, break_some}, {rates->pause_every_us, pause_some},
-        {rates->full_every_us, fill_some},   {rates->hand_every_us, hand_some},
-        {rates->error_every_us, fail_some},  {rates->flush_every_us, flush_some},
+        {rates->crash_every_us, crash_some},   {rates->cut_every_us, cut_some},
+        {rates->break_every_us, break_some},   {rates->pause_every_us, pause_some},
+        {rates->full_every_us, fill_some},     {rates->hand_every_us, hand_some},
+        {rates->error_every_us, fail_some},    {rates->flush_every_us, flush_some},
+        {rates->change_every_us, change_some},
     };
     for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
         if (faults[i].every_us > 0) {

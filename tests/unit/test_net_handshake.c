@@ -37,10 +37,11 @@ static void begin(struct pair *pair, const char *key_dialer, const char *key_acc
     memset(pair, 0, sizeof(*pair));
     pair->self_dialer = self_of(&one, key_dialer);
     pair->self_acceptor = self_of(&two, key_acceptor);
-    assert_int_equal(handshake_begin(&pair->dialer, &pair->self_dialer, true, &pair->to_acceptor),
-                     ERR_OK);
     assert_int_equal(
-        handshake_begin(&pair->acceptor, &pair->self_acceptor, false, &pair->to_dialer), ERR_OK);
+        handshake_begin(&pair->dialer, &pair->self_dialer, true, true, &pair->to_acceptor), ERR_OK);
+    assert_int_equal(
+        handshake_begin(&pair->acceptor, &pair->self_acceptor, false, false, &pair->to_dialer),
+        ERR_OK);
 }
 
 static void pair_done(struct pair *pair)
@@ -99,6 +100,8 @@ static void both_sides_learn_who_the_other_is(void **state)
     assert_memory_equal(pair.dialer.ensemble, two.ensemble, ENSEMBLE_ID_BYTES);
     assert_int_equal(pair.acceptor.replica, 1);
     assert_int_equal(pair.acceptor.ensemble_len, 0);
+    assert_true(pair.acceptor.is_bulk);
+    assert_false(pair.dialer.is_bulk);
     pair_done(&pair);
 }
 

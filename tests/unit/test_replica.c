@@ -320,6 +320,31 @@ static void found(struct fixture *fixture, struct replica_options *options)
     buffer_done(&members);
 }
 
+static uint64_t index_of_bytes(void *context, uint64_t bytes)
+{
+    (void)context;
+    (void)bytes;
+    return 1;
+}
+
+static void compact(void *context, uint64_t index)
+{
+    (void)context;
+    (void)index;
+}
+
+static void dial(void *context, const struct raft_members *members)
+{
+    (void)context;
+    (void)members;
+}
+
+static void want_snapshot(void *context, uint64_t replica)
+{
+    (void)context;
+    (void)replica;
+}
+
 static int setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
@@ -334,6 +359,10 @@ static int setup(void **state)
         .log_submit = submit,
         .log_read = read_log,
         .log_term = read_term,
+        .log_index_of_bytes = index_of_bytes,
+        .log_compact = compact,
+        .members = dial,
+        .snapshot_wanted = want_snapshot,
         .store_is_full = store_is_full,
         .store_poll = store_poll,
         .disk_space = disk_space,
