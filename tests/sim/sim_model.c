@@ -409,7 +409,9 @@ static void check_majority(const struct sim_node *node, uint64_t index, uint64_t
     const struct raft_members *members = raft_members(node->replica->raft);
     size_t voters[2] = {0};
     size_t holders[2] = {0};
-    if (index < node->replica->members_index) {
+    struct raft_status status;
+    replica_raft_status(node->replica, &status);
+    if (index < status.members_index) {
         return;
     }
     for (size_t i = 0; i < members->count; i++) {
