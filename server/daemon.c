@@ -33,17 +33,15 @@
 #include "server/net/client_conn.h"
 #include "server/net/listener.h"
 #include "server/net/peer_conn.h"
-#include "server/net/snapshot_send.h"
-#include "server/net/snapshot_take.h"
 #include "server/replica.h"
 #include "server/snapshot.h"
+#include "server/snapshots.h"
 #include "server/store/store.h"
 
-#define SWEEP_MS             1000u
-#define HAND_OVER_MS         1000u /* a leader that leaves waits this long for its successor */
-#define SNAPSHOT_BYTES_PER_S ((uint64_t)64 * MIB) /* to one taker */
-#define LISTENERS_MAX        (LISTEN_MAX + 2u)
-#define KEPT_SEGMENTS        4u
+#define SWEEP_MS      1000u
+#define HAND_OVER_MS  1000u /* a leader that leaves waits this long for its successor */
+#define LISTENERS_MAX (LISTEN_MAX + 2u)
+#define KEPT_SEGMENTS 4u
 
 struct daemon {
     const struct config *config;
@@ -69,9 +67,7 @@ struct daemon {
     struct listener *client_listener[LISTENERS_MAX];
     size_t client_listener_count;
     struct listener *peer_listener;
-    struct snapshot_sender *sender;
-    struct snapshot_taker *taker;
-    uint64_t pinned; /* entries above this must stay in the log; UINT64_MAX: none must */
+    struct snapshots *snapshots;
     bool installing; /* a snapshot waits for the log to fit it */
     bool start_due;  /* consensus starts in the next turn */
     bool is_serving;
@@ -143,10 +139,7 @@ static void env_log_compact(void *context, uint64_t index)
 {
     struct daemon *daemon = context;
 
-    if (daemon->pinned != UINT64_MAX && index > daemon->pinned + 1) {
-        index = daemon->pinned + 1;
-    }
-    log_thread_compact(daemon->log_thread, index);
+    log_thread_compact(daemon->log_thread, snapshots_compactable(daemon->snapshots, index));
 }
 
 static void env_members(void *context, const struct raft_members *members)
@@ -162,7 +155,7 @@ static void env_members(void *context, const struct raft_members *members)
 
 static void env_snapshot_wanted(void *context, uint64_t replica)
 {
-    snapshot_sender_wanted(((struct daemon *)context)->sender, replica);
+    snapshots_wanted(((struct daemon *)context)->snapshots, replica);
 }
 
 static bool env_store_is_full(void *context)
@@ -250,80 +243,6 @@ static void env_formed(void *context, const struct replica_identity *identity)
 
 /* ---- snapshots ---- */
 
-static enum err sender_checkpoint(void *context, const char *folder, uint64_t *out_index,
-                                  uint64_t *out_term)
-{
-    struct daemon *daemon = context;
-
-    *out_index = replica_applied(daemon->replica, out_term);
-    return store_checkpoint_start(daemon->store, folder);
-}
-
-static void sender_pin(void *context, uint64_t index)
-{
-    ((struct daemon *)context)->pinned = index;
-}
-
-static void sender_ended(void *context, uint64_t replica, uint64_t index)
-{
-    replica_snapshot_ended(((struct daemon *)context)->replica, replica, index);
-}
-
-static uint64_t random_u64(void)
-{
-    uint64_t value = 0;
-
-    env_random(NULL, &value, sizeof(value));
-    return value != 0 ? value : 1;
-}
-
-static uint64_t sender_random(void *context)
-{
-    (void)context;
-    return random_u64();
-}
-
-static enum err bulk_offer(void *arg, uint64_t from, const Wire__SnapshotOffer *offer)
-{
-    struct daemon *daemon = arg;
-    uint64_t term = 0;
-
-    if (daemon->log_thread == NULL) {
-        return ERR_OK; /* not formed yet: it is offered again */
-    }
-    return snapshot_taker_offer(daemon->taker, from, offer,
-                                replica_applied(daemon->replica, &term));
-}
-
-static enum err bulk_end(void *arg, uint64_t from, const Wire__SnapshotEnd *end)
-{
-    return snapshot_sender_end(((struct daemon *)arg)->sender, from, end);
-}
-
-static void bulk_opened(void *arg, struct peer_conn *conn)
-{
-    snapshot_taker_opened(((struct daemon *)arg)->taker, conn);
-}
-
-static enum err bulk_read(void *arg, struct peer_conn *conn, const Wire__SnapshotRead *read)
-{
-    return snapshot_sender_read(((struct daemon *)arg)->sender, conn, read);
-}
-
-static enum err bulk_chunk(void *arg, struct peer_conn *conn, const Wire__SnapshotChunk *chunk,
-                           const uint8_t *bytes, size_t len)
-{
-    return snapshot_taker_chunk(((struct daemon *)arg)->taker, conn, chunk, bytes, len);
-}
-
-static void bulk_closed(void *arg, struct peer_conn *conn)
-{
-    struct daemon *daemon = arg;
-
-    snapshot_sender_closed(daemon->sender, conn);
-    snapshot_taker_closed(daemon->taker, conn);
-}
-
 /* All files of a snapshot wait in the data folder: this replica begins anew and installs them. */
 static void snapshot_complete(void *arg)
 {
@@ -332,17 +251,6 @@ static void snapshot_complete(void *arg)
     log_info("daemon", "begins_anew", "reason=\"a snapshot is to be installed\"");
     daemon->begin_anew = true;
     uv_async_send(&daemon->woken);
-}
-
-static void snapshots_turn(struct daemon *daemon, uint64_t now_ms)
-{
-    enum err err = ERR_OK;
-
-    if (store_checkpoint_poll(daemon->store, &err)) {
-        snapshot_sender_checkpointed(daemon->sender, err);
-    }
-    snapshot_sender_turn(daemon->sender, now_ms);
-    snapshot_taker_turn(daemon->taker, now_ms);
 }
 
 /* ---- turns ---- */
@@ -374,6 +282,7 @@ static void start_consensus(struct daemon *daemon)
     if (err != ERR_OK) {
         env_fail(daemon, err, "starting consensus");
     }
+    snapshots_start(daemon->snapshots);
 }
 
 static void tell_serving(struct daemon *daemon)
@@ -402,8 +311,7 @@ static void leave(struct daemon *daemon)
     }
     daemon->has_left = true;
     client_conns_close(daemon->clients);
-    snapshot_sender_stop(daemon->sender);
-    snapshot_taker_stop(daemon->taker);
+    snapshots_stop(daemon->snapshots);
     peer_conns_close(daemon->peers);
     for (size_t i = 0; i < daemon->client_listener_count; i++) {
         listener_close(daemon->client_listener[i]);
@@ -456,7 +364,7 @@ static void turn(uv_prepare_t *prepare)
     deadline = peer_conns_turn(daemon->peers, now_ms);
     deadline = least(deadline, replica_turn(daemon->replica, now_ms, clock_realtime_ns()));
     deadline = least(deadline, store_deadline_ms(daemon->store));
-    snapshots_turn(daemon, now_ms);
+    snapshots_turn(daemon->snapshots, now_ms);
     if (now_ms >= daemon->sweep_ms) {
         client_conns_sweep(daemon->clients, now_ms);
         daemon->sweep_ms = now_ms + SWEEP_MS;
@@ -526,6 +434,14 @@ static enum err start_listeners(struct daemon *daemon)
         err = listener_start(daemon->peer_listener, peer_conns_accept, daemon->peers);
     }
     return err;
+}
+
+static uint64_t random_u64(void)
+{
+    uint64_t value = 0;
+
+    env_random(NULL, &value, sizeof(value));
+    return value != 0 ? value : 1;
 }
 
 /* Whole segments go at once: four of them are kept. */
@@ -612,42 +528,22 @@ static enum err fit_log(struct daemon *daemon, struct buffer *error)
     return ERR_OK;
 }
 
-static enum err open_snapshots(struct daemon *daemon)
-{
-    const struct snapshot_sender_env env = {
-        .context = daemon,
-        .checkpoint = sender_checkpoint,
-        .pin = sender_pin,
-        .ended = sender_ended,
-        .random = sender_random,
-    };
-
-    daemon->pinned = UINT64_MAX;
-    daemon->sender = snapshot_sender_new(&daemon->loop, daemon->peers, daemon->config->data,
-                                         SNAPSHOT_BYTES_PER_S, &env);
-    daemon->taker = snapshot_taker_new(&daemon->loop, daemon->peers, daemon->config->data,
-                                       snapshot_complete, daemon);
-    return daemon->sender != NULL && daemon->taker != NULL ? ERR_OK : ERR_MEMORY;
-}
-
 static enum err open_peers(struct daemon *daemon)
 {
-    const struct bulk_events bulk = {
-        .arg = daemon,
-        .offer = bulk_offer,
-        .end = bulk_end,
-        .opened = bulk_opened,
-        .read = bulk_read,
-        .chunk = bulk_chunk,
-        .closed = bulk_closed,
-    };
+    struct bulk_events bulk = {.arg = NULL};
 
+    daemon->snapshots = snapshots_new(daemon->config->data, snapshot_complete, daemon);
+    if (daemon->snapshots == NULL) {
+        return ERR_MEMORY;
+    }
+    bulk = snapshots_events(daemon->snapshots);
     daemon->peers = peer_conns_new(&daemon->hub, daemon->replica, &daemon->self, &bulk);
     if (daemon->peers == NULL) {
         return ERR_MEMORY;
     }
     peer_conns_set_members(daemon->peers, &daemon->dialed);
-    return open_snapshots(daemon);
+    return snapshots_open(daemon->snapshots, &daemon->loop, daemon->replica, daemon->store,
+                          daemon->peers);
 }
 
 static enum err open_replica(struct daemon *daemon)
@@ -691,8 +587,7 @@ static enum err open_replica(struct daemon *daemon)
     if (daemon->replica == NULL) {
         return ERR_MEMORY;
     }
-    daemon->self = (struct handshake_self){
-        .key = config->key, .key_len = config->key_len, .identity = &daemon->identity};
+    daemon->self = (struct handshake_self){.key = config->key, .key_len = config->key_len};
     daemon->clients = client_conns_new(&daemon->hub, daemon->replica);
     daemon->start_due = daemon->identity.formed;
     return daemon->clients != NULL ? open_peers(daemon) : ERR_MEMORY;
@@ -757,8 +652,7 @@ static void close_all(struct daemon *daemon)
     uv_close((uv_handle_t *)&daemon->woken, NULL); /* only now nobody can wake it */
     (void)uv_run(&daemon->loop, UV_RUN_DEFAULT);
     client_conns_free(daemon->clients);
-    snapshot_sender_free(daemon->sender);
-    snapshot_taker_free(daemon->taker);
+    snapshots_free(daemon->snapshots);
     peer_conns_free(daemon->peers);
     stream_hub_done(&daemon->hub);
     CHECK_OP(uv_loop_close(&daemon->loop), ==, 0);

@@ -14,8 +14,9 @@
  * must be silent, as two processes with one id would be an operator's mistake.
  *
  * Invariants:
- *   1. A vote or an acknowledgement counts for the incarnation among the members only: messages of
- *      another one never reach the core.
+ *   1. A vote or an acknowledgement counts for the incarnation among the members only: answers of
+ *      another one never reach the core. Questions of a leader or a candidate do: who lags behind
+ *      does not know the members of today, and to refuse them would be to lag for ever.
  *   2. An id above all that ever were is the only one that can be added: none is used twice.
  */
 #include <inttypes.h>
@@ -46,12 +47,37 @@ static bool self_is_member(const struct replica *replica)
     return self != NULL && self->incarnation == replica->identity.incarnation;
 }
 
-bool members_is_known(const struct replica *replica, const struct peer *peer)
+bool members_is_member(const struct replica *replica, const struct peer *peer)
 {
     const struct raft_member *member = raft_members_find(members_now(replica), peer->id);
 
-    /* Who is no member itself, or not yet, cannot tell: its view may be from before. */
-    return !self_is_member(replica) || (member != NULL && member->incarnation == peer->incarnation);
+    return member != NULL && member->incarnation == peer->incarnation;
+}
+
+/* Of the members that this replica goes by. */
+static uint64_t own_index(const struct replica *replica)
+{
+    return replica->raft != NULL ? replica->members_index : 0;
+}
+
+void replica_own_hello(const struct replica *replica, struct replica_hello *out)
+{
+    const struct replica_identity *identity = &replica->identity;
+    const struct raft_member *self = raft_members_find(members_now(replica), identity->id);
+
+    if (self == NULL) {
+        self = raft_members_find(&replica->configured, identity->id);
+    }
+    *out = (struct replica_hello){
+        .id = identity->id,
+        .incarnation = identity->incarnation,
+        .ensemble_len = identity->formed ? ENSEMBLE_ID_BYTES : 0,
+        .members_index = own_index(replica),
+    };
+    memcpy(out->ensemble, identity->ensemble, out->ensemble_len);
+    if (self != NULL) {
+        memcpy(out->address, self->address, sizeof out->address);
+    }
 }
 
 /* ---- whom to dial ---- */
@@ -65,7 +91,18 @@ static void add_missing(struct raft_members *to, const struct raft_members *from
     }
 }
 
-/* The members; who is none of them keeps to its configuration too. */
+static void add_guest(const struct replica *replica, const struct peer *peer,
+                      struct raft_members *to)
+{
+    struct raft_members guest = {.count = 1, .member = {{.id = peer->id}}};
+
+    if (peer->members_index > own_index(replica)) {
+        memcpy(guest.member[0].address, peer->address, sizeof peer->address);
+        add_missing(to, &guest);
+    }
+}
+
+/* The members; who is none of them keeps to its configuration too. Then guests. */
 static void peers_wanted(const struct replica *replica, struct raft_members *out)
 {
     *out = (struct raft_members){.count = 0};
@@ -75,6 +112,9 @@ static void peers_wanted(const struct replica *replica, struct raft_members *out
     if (!replica->identity.formed || !self_is_member(replica)) {
         add_missing(out, &replica->configured);
     }
+    for (size_t i = 0; i < replica->peer_count; i++) {
+        add_guest(replica, &replica->peer[i], out);
+    }
 }
 
 void members_follow(struct replica *replica)
@@ -83,6 +123,7 @@ void members_follow(struct replica *replica)
     struct peer old[MEMBERS_MAX];
     size_t old_count = replica->peer_count;
 
+    replica->members_stale = false;
     peers_wanted(replica, &wanted);
     memcpy(old, replica->peer, sizeof old);
     replica->peer_count = 0;
@@ -100,10 +141,29 @@ void members_follow(struct replica *replica)
     replica->env.members(replica->env.context, &wanted);
 }
 
+struct peer *members_invite(struct replica *replica, const struct replica_hello *hello)
+{
+    struct peer *peer = NULL;
+
+    if (hello->members_index <= own_index(replica) || replica->peer_count == MEMBERS_MAX) {
+        return NULL;
+    }
+    log_info("replica", "guest", "peer=%" PRIu64 " members_index=%" PRIu64 " own=%" PRIu64,
+             hello->id, hello->members_index, own_index(replica));
+    peer = &replica->peer[replica->peer_count++];
+    *peer = (struct peer){.id = hello->id, .members_index = hello->members_index};
+    memcpy(peer->address, hello->address, sizeof peer->address);
+    replica->members_stale = true; /* The rim hears of it in the turn. */
+    return peer;
+}
+
 /* The members of the core have changed since the last turn. */
 static void follow_core(struct replica *replica, const struct raft_status *status)
 {
     if (status->members_index == replica->members_index) {
+        if (replica->members_stale) {
+            members_follow(replica);
+        }
         return;
     }
     replica->members_index = status->members_index;

@@ -37,6 +37,16 @@ struct replica_identity {
     int64_t founded_ns;           /* its time */
 };
 
+/* What replicas tell of themselves when they meet. */
+struct replica_hello {
+    uint64_t id;
+    uint64_t incarnation;
+    uint8_t ensemble[ENSEMBLE_ID_BYTES];
+    size_t ensemble_len;    /* ENSEMBLE_ID_BYTES, or 0: its folder is empty */
+    uint64_t members_index; /* of the newest members that it knows; 0: none */
+    char address[ADDRESS_BYTES_MAX + 1];
+};
+
 /* What the rim does for the conductor. None calls back into the conductor. */
 struct replica_env {
     void *context;
@@ -113,12 +123,13 @@ uint64_t replica_applied(const struct replica *replica, uint64_t *out_term);
 
 /* ---- events: peers ---- */
 
-/* Another replica has proved the key and says who it is. ERR_OK: go on; ERR_STRANGER: close (not
- * among the members, another ensemble, another incarnation than the members say). One of ours whose
- * folder is empty is ERR_OK, but its messages do not count before the members say so; ensemble_len
- * is 0 then, else ENSEMBLE_ID_BYTES. */
-enum err replica_peer_hello(struct replica *replica, uint64_t id, uint64_t incarnation,
-                            const uint8_t *ensemble, size_t ensemble_len);
+/* What this replica tells of itself. */
+void replica_own_hello(const struct replica *replica, struct replica_hello *out);
+
+/* Another replica has proved the key and says who it is. ERR_OK: go on; ERR_STRANGER: close (another
+ * ensemble; not among the members, unless it knows newer ones than we do). What it says counts as
+ * that of a member only if the members name its incarnation. */
+enum err replica_peer_hello(struct replica *replica, const struct replica_hello *hello);
 
 /* The connection TO that peer is up: what waits for it can be sent (forwarded commands again). */
 void replica_peer_connected(struct replica *replica, uint64_t id);

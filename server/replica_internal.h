@@ -74,6 +74,9 @@ struct peer {
     uint64_t incarnation;
     uint64_t form_again_ms; /* empty: send Form (again) then */
     uint64_t low_space_ms;  /* it said then that its disk is low; 0: it is not */
+    uint64_t
+        members_index; /* a guest: no member as far as we know, but it knows newer ones; else 0 */
+    char address[ADDRESS_BYTES_MAX + 1]; /* of a guest */
 };
 
 /* A change of the members that a client of this replica asked the leader for. */
@@ -120,6 +123,7 @@ struct replica {
     uint64_t touch_due_ms;
     uint64_t expire_due_ms;
     uint64_t members_index; /* of the members that peer[] was made for */
+    bool members_stale;     /* peer[] has changed since: the rim is to be told */
     uint64_t look_due_ms;
     struct ask ask[ASKS_MAX];
     uint64_t last_ask;
@@ -155,8 +159,11 @@ struct peer *peers_find(struct replica *replica, uint64_t id);
 
 /* The members that count for identity: the core's, or the founders before it runs. */
 const struct raft_members *members_now(const struct replica *replica);
-/* Whether messages of this peer count: its incarnation is the one among the members. */
-bool members_is_known(const struct replica *replica, const struct peer *peer);
+/* Whether this peer is the member of its id: what it answers counts. */
+bool members_is_member(const struct replica *replica, const struct peer *peer);
+/* Someone who is no member that we know of, but knows newer members than we do: that we can answer
+ * it, it is dialed until we know them too. NULL: it is a stranger, or there is no room. */
+struct peer *members_invite(struct replica *replica, const struct replica_hello *hello);
 /* Fits peer[] to the members, and tells the rim whom to dial. */
 void members_follow(struct replica *replica);
 void members_turn(struct replica *replica);

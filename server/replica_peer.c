@@ -7,8 +7,7 @@
  * Invariants:
  *   1. An ensemble is founded only by the configured replica with the lowest id, only while every
  *      configured replica has said that its folder is empty.
- *   2. A replica whose incarnation is not the one among the members is a stranger: no message of
- *      it reaches the core.
+ *   2. What a replica answers counts only if its incarnation is the one among the members.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -48,29 +47,28 @@ static enum err refuse(struct peer *peer, uint64_t id, const char *why)
     return ERR_STRANGER;
 }
 
-enum err replica_peer_hello(struct replica *replica, uint64_t id, uint64_t incarnation,
-                            const uint8_t *ensemble, size_t ensemble_len)
+enum err replica_peer_hello(struct replica *replica, const struct replica_hello *hello)
 {
-    struct peer *peer = peers_find(replica, id);
-    if (peer == NULL) {
-        return refuse(NULL, id, "not among the members");
+    struct peer *peer = peers_find(replica, hello->id);
+    bool empty = hello->ensemble_len == 0;
+    if (hello->id == replica->identity.id) {
+        return refuse(NULL, hello->id, "it has the id of this replica");
     }
-    bool empty = ensemble_len == 0;
-    struct peer said = *peer;
-    said.incarnation = incarnation;
-    if (replica->identity.formed && !empty) {
-        if (ensemble_len != ENSEMBLE_ID_BYTES ||
-            memcmp(ensemble, replica->identity.ensemble, ensemble_len) != 0) {
-            return refuse(peer, id, "belongs to another ensemble");
-        }
-        if (!members_is_known(replica, &said)) {
-            return refuse(peer, id, "another incarnation than the members say");
-        }
+    if (replica->identity.formed && !empty &&
+        (hello->ensemble_len != ENSEMBLE_ID_BYTES ||
+         memcmp(hello->ensemble, replica->identity.ensemble, ENSEMBLE_ID_BYTES) != 0)) {
+        return refuse(peer, hello->id, "belongs to another ensemble");
+    }
+    if (peer == NULL && replica->identity.formed && !empty) {
+        peer = members_invite(replica, hello);
+    }
+    if (peer == NULL) {
+        return refuse(NULL, hello->id, "not among the members");
     }
     peer->known = true;
     peer->empty = empty;
     peer->refused = false;
-    peer->incarnation = incarnation;
+    peer->incarnation = hello->incarnation;
     peer->form_again_ms = 0;
     return ERR_OK;
 }
@@ -151,12 +149,6 @@ static enum err take_form(struct replica *replica, const Wire__Form *form)
     return ERR_OK;
 }
 
-static bool is_member(const struct replica *replica, const struct peer *peer)
-{
-    const struct raft_member *member = raft_members_find(members_now(replica), peer->id);
-    return member != NULL && member->incarnation == peer->incarnation;
-}
-
 static void forming_turn(struct replica *replica)
 {
     if (!replica->identity.formed) {
@@ -165,7 +157,7 @@ static void forming_turn(struct replica *replica)
     }
     for (size_t i = 0; i < replica->peer_count; i++) {
         struct peer *peer = &replica->peer[i];
-        if (peer->known && peer->empty && is_member(replica, peer) &&
+        if (peer->known && peer->empty && members_is_member(replica, peer) &&
             replica->now_ms >= peer->form_again_ms &&
             replica->env.peer_is_connected(replica->env.context, peer->id)) {
             peer->form_again_ms = replica->now_ms + FORM_AGAIN_MS;
@@ -191,13 +183,34 @@ void replica_peer_closed(struct replica *replica, uint64_t id)
     }
 }
 
+/* Whether the message is counted towards a majority. */
+static bool counts(enum raft_message_type type)
+{
+    switch (type) {
+    case RAFT_MSG_PREVOTE_ANSWER:
+    case RAFT_MSG_VOTE_ANSWER:
+    case RAFT_MSG_APPEND_ANSWER:
+    case RAFT_MSG_HEARTBEAT_ANSWER:
+        return true;
+    case RAFT_MSG_PREVOTE:
+    case RAFT_MSG_VOTE:
+    case RAFT_MSG_APPEND:
+    case RAFT_MSG_HEARTBEAT:
+    case RAFT_MSG_READ_INDEX:
+    case RAFT_MSG_READ_INDEX_ANSWER:
+    case RAFT_MSG_TRANSFER:
+        return false;
+    }
+    return true; /* the core refuses it */
+}
+
 enum err replica_peer_raft(struct replica *replica, const struct raft_message *message)
 {
     struct peer *peer = peers_find(replica, message->from);
     if (peer == NULL || message->to != replica->identity.id) {
         return ERR_MALFORMED;
     }
-    if (replica->raft == NULL || !members_is_known(replica, peer)) {
+    if (replica->raft == NULL || (counts(message->type) && !members_is_member(replica, peer))) {
         return ERR_OK; /* Not formed yet, or not replaced yet: Raft sends again. */
     }
     peer->empty = false;
@@ -305,7 +318,7 @@ enum err replica_peer_message(struct replica *replica, uint64_t from,
     if (message->body_case == WIRE__PEER_MESSAGE__BODY_FORM) {
         return take_form(replica, message->form);
     }
-    if (replica->raft == NULL || !members_is_known(replica, peer)) {
+    if (replica->raft == NULL) {
         return ERR_OK;
     }
     if (message->body_case == WIRE__PEER_MESSAGE__BODY_FORWARD) {

@@ -22,10 +22,9 @@ void handshake_done(struct handshake *handshake)
     buffer_done(&handshake->other);
 }
 
-enum err handshake_begin(struct handshake *handshake, const struct handshake_self *self,
+enum err handshake_begin(struct handshake *handshake, const struct replica_hello *own,
                          bool is_dialer, bool is_bulk, struct buffer *out)
 {
-    const struct replica_identity *identity = self->identity;
     Wire__PeerHello hello = WIRE__PEER_HELLO__INIT;
     Wire__PeerMessage message = WIRE__PEER_MESSAGE__INIT;
     uint8_t nonce[NONCE_BYTES];
@@ -35,13 +34,13 @@ enum err handshake_begin(struct handshake *handshake, const struct handshake_sel
         return ERR_IO;
     }
     hello.version = PEER_VERSION;
-    hello.replica = identity->id;
-    hello.incarnation = identity->incarnation;
+    hello.replica = own->id;
+    hello.incarnation = own->incarnation;
+    hello.members_index = own->members_index;
+    hello.address = wire_bytes(own->address, strlen(own->address));
     hello.nonce = wire_bytes(nonce, sizeof(nonce));
     hello.bulk = is_bulk;
-    if (identity->formed) {
-        hello.ensemble = wire_bytes(identity->ensemble, ENSEMBLE_ID_BYTES);
-    }
+    hello.ensemble = wire_bytes(own->ensemble, own->ensemble_len);
     message.body_case = WIRE__PEER_MESSAGE__BODY_HELLO;
     message.hello = &hello;
     *handshake = (struct handshake){.is_dialer = is_dialer};
@@ -78,19 +77,26 @@ static enum err take_hello(struct handshake *handshake, const struct handshake_s
     uint8_t hmac[PROOF_BYTES];
     enum err err = ERR_OK;
 
-    if (handshake->other.len != 0 || hello->nonce.len != NONCE_BYTES ||
-        (hello->ensemble.len != 0 && hello->ensemble.len != ENSEMBLE_ID_BYTES)) {
+    if (handshake->other.len != 0 || hello->replica == 0 || hello->nonce.len != NONCE_BYTES ||
+        (hello->ensemble.len != 0 && hello->ensemble.len != ENSEMBLE_ID_BYTES) ||
+        hello->address.len > ADDRESS_BYTES_MAX) {
         return ERR_MALFORMED;
     }
     if (hello->version < PEER_VERSION) {
         return ERR_PROTOCOL_VERSION;
     }
-    handshake->replica = hello->replica;
-    handshake->incarnation = hello->incarnation;
     handshake->is_bulk = hello->bulk;
-    handshake->ensemble_len = hello->ensemble.len;
+    handshake->said = (struct replica_hello){
+        .id = hello->replica,
+        .incarnation = hello->incarnation,
+        .ensemble_len = hello->ensemble.len,
+        .members_index = hello->members_index,
+    };
     if (hello->ensemble.len != 0) {
-        memcpy(handshake->ensemble, hello->ensemble.data, hello->ensemble.len);
+        memcpy(handshake->said.ensemble, hello->ensemble.data, hello->ensemble.len);
+    }
+    if (hello->address.len != 0) {
+        memcpy(handshake->said.address, hello->address.data, hello->address.len);
     }
     err = buffer_append(&handshake->other, frame->message, frame->message_len);
     err = err == ERR_OK ? prove(handshake, self, handshake->is_dialer, hmac) : err;

@@ -24,7 +24,6 @@
 struct handshake_self {
     const uint8_t *key;
     size_t key_len;
-    const struct replica_identity *identity;
 };
 
 struct handshake {
@@ -32,17 +31,14 @@ struct handshake {
     struct buffer own;   /* hellos as packed */
     struct buffer other; /* empty: not yet here */
     /* From the hello of the other side; believed only when handshake_take says done. */
-    uint64_t replica;
-    uint64_t incarnation;
-    uint8_t ensemble[ENSEMBLE_ID_BYTES];
-    size_t ensemble_len; /* 0: its folder is empty */
+    struct replica_hello said;
     bool is_bulk;
 };
 
 void handshake_done(struct handshake *handshake);
 
 /* Appends the frame of our hello; is_bulk: a connection for a snapshot. ERR_MEMORY. */
-enum err handshake_begin(struct handshake *handshake, const struct handshake_self *self,
+enum err handshake_begin(struct handshake *handshake, const struct replica_hello *own,
                          bool is_dialer, bool is_bulk, struct buffer *out);
 
 /* Takes a frame of the other side; appends our proof behind its hello. *out_done: it has proved

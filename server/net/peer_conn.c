@@ -146,9 +146,11 @@ static void on_closed(void *arg)
 static void send_hello(struct peer_conn *conn)
 {
     struct buffer *out = stream_send_begin(conn->stream);
+    struct replica_hello own;
 
+    replica_own_hello(conn->conns->replica, &own);
     if (out != NULL) {
-        stream_send_end(conn->stream, handshake_begin(&conn->handshake, conn->conns->self,
+        stream_send_end(conn->stream, handshake_begin(&conn->handshake, &own,
                                                       conn->dialed != NULL || conn->bulk_to != NULL,
                                                       conn->bulk_to != NULL, out));
     }
@@ -184,26 +186,25 @@ static void replace_older(struct peer_conn *conn)
 static void introduced(struct peer_conn *conn)
 {
     struct peer_conns *conns = conn->conns;
-    const struct handshake *other = &conn->handshake;
-    struct dialed *dialed = find_dialed(conns, other->replica);
+    const struct replica_hello *other = &conn->handshake.said;
+    struct dialed *dialed = find_dialed(conns, other->id);
     struct dialed *wanted = conn->bulk_to != NULL ? conn->bulk_to : conn->dialed;
 
     if (wanted != NULL && wanted != dialed) {
         refuse(conn, "another replica answers at this address");
         return;
     }
-    if (replica_peer_hello(conns->replica, other->replica, other->incarnation, other->ensemble,
-                           other->ensemble_len) != ERR_OK) {
+    if (replica_peer_hello(conns->replica, other) != ERR_OK) {
         give_up(conn); /* the conductor has said why, once */
         return;
     }
     conn->limit_ms = 0;
-    conn->id = other->replica;
+    conn->id = other->id;
     if (conn->bulk_to != NULL) {
         conns->bulk.opened(conns->bulk.arg, conn);
         return;
     }
-    if (other->is_bulk) {
+    if (conn->handshake.is_bulk) {
         conn->is_bulk = true;
         return;
     }
@@ -544,6 +545,9 @@ static void keep_dialed(struct peer_conns *conns, const struct raft_member *memb
 
 void peer_conns_set_members(struct peer_conns *conns, const struct raft_members *members)
 {
+    struct replica_hello own;
+
+    replica_own_hello(conns->replica, &own);
     for (size_t i = 0; i < MEMBERS_MAX; i++) {
         struct dialed *dialed = &conns->dialed[i];
         if (dialed->id != 0 && raft_members_find(members, dialed->id) == NULL) {
@@ -551,7 +555,7 @@ void peer_conns_set_members(struct peer_conns *conns, const struct raft_members 
         }
     }
     for (size_t i = 0; i < members->count; i++) {
-        if (members->member[i].id != conns->self->identity->id) {
+        if (members->member[i].id != own.id) {
             keep_dialed(conns, &members->member[i]);
         }
     }

@@ -37,8 +37,7 @@ struct bulk_events {
     void (*closed)(void *arg, struct peer_conn *conn);
 };
 
-/* Everything given outlives it; self->identity may change (the ensemble has formed) and counts for
- * later connections. NULL: no memory. */
+/* Everything given outlives it. NULL: no memory. */
 struct peer_conns *peer_conns_new(struct stream_hub *hub, struct replica *replica,
                                   const struct handshake_self *self,
                                   const struct bulk_events *bulk);

@@ -123,7 +123,7 @@ void raft_become_leader(struct raft *raft);
 enum err raft_propose(struct raft *raft, struct raft_entry *entry);
 /* Appends an entry of the own term; leader. */
 void raft_leader_append(struct raft *raft, struct raft_entry *entry);
-void raft_on_snapshot_ended(struct raft *raft, uint64_t peer, uint64_t index);
+void raft_on_snapshot_ended(struct raft *raft, uint64_t id, uint64_t index);
 void raft_leader_tick(struct raft *raft);
 void raft_leader_flush(struct raft *raft);
 void raft_leader_commit(struct raft *raft);

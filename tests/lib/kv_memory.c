@@ -49,5 +49,10 @@ static void scan(void *context, const void *from, size_t from_len, size_t prefix
 
 struct kv kv_memory(struct omap *map)
 {
-    return (struct kv){.context = map, .get = get, .get_durable = get, .put = put, .remove = remove_row, .scan = scan};
+    return (struct kv){.context = map,
+                       .get = get,
+                       .get_durable = get,
+                       .put = put,
+                       .remove = remove_row,
+                       .scan = scan};
 }

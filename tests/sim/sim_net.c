@@ -41,12 +41,11 @@ static void meet_later(struct sim_node *a, struct sim_node *b, uint64_t after_us
 /* `to` hears who `from` is. False: it takes it for a stranger. */
 static bool hello(struct sim_node *to, const struct sim_node *from)
 {
-    const struct replica_identity *identity = &from->identity;
+    struct replica_hello hello;
     sim_node_time(to);
-    enum err err = replica_peer_hello(to->replica, from->id, identity->incarnation,
-                                      identity->ensemble, identity->formed ? ENSEMBLE_ID_BYTES : 0);
-    /* Refused is only who has lost its folder once, while the other does not know it anew. */
-    if (err != ERR_OK && from->credit_incarnation == 0 && to->credit_incarnation == 0) {
+    replica_own_hello(from->replica, &hello);
+    enum err err = replica_peer_hello(to->replica, &hello);
+    if (err != ERR_OK) { /* All are members. */
         sim_failed(to->sim, "a hello was judged wrongly", from->id, (uint64_t)err);
     }
     return err == ERR_OK;

@@ -12,14 +12,16 @@
 
 #include <cmocka.h>
 
-static const struct replica_identity one = {.id = 1, .incarnation = 111};
-static const struct replica_identity two = {
-    .id = 2, .incarnation = 222, .formed = true, .ensemble = "ensemble-number"};
+static const struct replica_hello one = {.id = 1, .incarnation = 111, .address = "one:2888"};
+static const struct replica_hello two = {.id = 2,
+                                         .incarnation = 222,
+                                         .ensemble = "ensemble-number",
+                                         .ensemble_len = ENSEMBLE_ID_BYTES,
+                                         .members_index = 77};
 
-static struct handshake_self self_of(const struct replica_identity *identity, const char *key)
+static struct handshake_self self_of(const char *key)
 {
-    return (struct handshake_self){
-        .key = (const uint8_t *)key, .key_len = strlen(key), .identity = identity};
+    return (struct handshake_self){.key = (const uint8_t *)key, .key_len = strlen(key)};
 }
 
 /* Both ends, and the bytes on their way to each. */
@@ -35,13 +37,11 @@ struct pair {
 static void begin(struct pair *pair, const char *key_dialer, const char *key_acceptor)
 {
     memset(pair, 0, sizeof(*pair));
-    pair->self_dialer = self_of(&one, key_dialer);
-    pair->self_acceptor = self_of(&two, key_acceptor);
-    assert_int_equal(
-        handshake_begin(&pair->dialer, &pair->self_dialer, true, true, &pair->to_acceptor), ERR_OK);
-    assert_int_equal(
-        handshake_begin(&pair->acceptor, &pair->self_acceptor, false, false, &pair->to_dialer),
-        ERR_OK);
+    pair->self_dialer = self_of(key_dialer);
+    pair->self_acceptor = self_of(key_acceptor);
+    assert_int_equal(handshake_begin(&pair->dialer, &one, true, true, &pair->to_acceptor), ERR_OK);
+    assert_int_equal(handshake_begin(&pair->acceptor, &two, false, false, &pair->to_dialer),
+                     ERR_OK);
 }
 
 static void pair_done(struct pair *pair)
@@ -94,12 +94,14 @@ static void both_sides_learn_who_the_other_is(void **state)
         take(&pair.acceptor, &pair.self_acceptor, &pair.to_acceptor, &pair.to_dialer, &done),
         ERR_OK);
     assert_true(done);
-    assert_int_equal(pair.dialer.replica, 2);
-    assert_int_equal(pair.dialer.incarnation, 222);
-    assert_int_equal(pair.dialer.ensemble_len, ENSEMBLE_ID_BYTES);
-    assert_memory_equal(pair.dialer.ensemble, two.ensemble, ENSEMBLE_ID_BYTES);
-    assert_int_equal(pair.acceptor.replica, 1);
-    assert_int_equal(pair.acceptor.ensemble_len, 0);
+    assert_int_equal(pair.dialer.said.id, 2);
+    assert_int_equal(pair.dialer.said.incarnation, 222);
+    assert_int_equal(pair.dialer.said.ensemble_len, ENSEMBLE_ID_BYTES);
+    assert_memory_equal(pair.dialer.said.ensemble, two.ensemble, ENSEMBLE_ID_BYTES);
+    assert_int_equal(pair.acceptor.said.id, 1);
+    assert_int_equal(pair.acceptor.said.ensemble_len, 0);
+    assert_int_equal(pair.dialer.said.members_index, 77);
+    assert_string_equal(pair.acceptor.said.address, "one:2888");
     assert_true(pair.acceptor.is_bulk);
     assert_false(pair.dialer.is_bulk);
     pair_done(&pair);

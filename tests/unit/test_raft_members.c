@@ -289,8 +289,12 @@ static void members_that_are_truncated_are_forgotten(void **state)
 /* Failing at every single allocation: the core says so or goes on, and frees all. */
 static void without_memory_the_core_says_so(void **state)
 {
-    struct raft_config config = {
-        .id = 1, .incarnation = 100, .seed = 1, .heartbeat_ms = 50, .election_min_ms = 300, .election_max_ms = 600};
+    struct raft_config config = {.id = 1,
+                                 .incarnation = 100,
+                                 .seed = 1,
+                                 .heartbeat_ms = 50,
+                                 .election_min_ms = 300,
+                                 .election_max_ms = 600};
     struct raft_start start = {.term = 1, .first_index = 2, .members = some_members(1)};
     bool told = true;
 
