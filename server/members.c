@@ -334,8 +334,9 @@ static bool step(struct replica *replica, const struct raft_status *status,
 {
     const struct peer *peer = peers_find(replica, member->id);
     const struct raft_peer_status *known = status_of(status, member->id);
-    bool is_other =
-        peer != NULL && peer->known && peer->empty && peer->incarnation != member->incarnation;
+    /* Also if it has formed: the change that named it may have been lost with its leader. */
+    bool is_other = peer != NULL && peer->known && peer->incarnation != member->incarnation &&
+                    replica->env.peer_is_connected(replica->env.context, member->id);
 
     if (known == NULL) {
         return false;
