@@ -173,6 +173,27 @@ static void follow_core(struct replica *replica, const struct raft_status *statu
     members_follow(replica);
 }
 
+/* ---- leaving ---- */
+
+void members_applied(struct replica *replica, const struct raft_entry *entry)
+{
+    struct raft_members members;
+    const struct raft_member *self = NULL;
+
+    CHECK(raft_members_decode(entry->data, entry->len, &members) == ERR_OK);
+    self = raft_members_find(&members, replica->identity.id);
+    if (self == NULL || !self->leaving || self->incarnation != replica->identity.incarnation) {
+        return;
+    }
+    log_warn("replica", "removed", "index=%" PRIu64 " action=\"serves no clients any more\"",
+             entry->index);
+    replica->removed = true;
+    replica->serving = false;
+    for (struct client *client = replica->clients; client != NULL; client = client->next) {
+        replica->env.client_close(replica->env.context, client->conn, "the replica was removed");
+    }
+}
+
 /* ---- changes ---- */
 
 static enum err change(struct replica *replica, const struct raft_members *wanted)

@@ -315,6 +315,7 @@ static void apply_entry(struct replica *replica, const struct raft_entry *entry)
     };
     if (entry->type == RAFT_ENTRY_MEMBERS) {
         tree_members_set(replica->tree, entry->index, entry->data, entry->len);
+        members_applied(replica, entry);
     }
     struct tree_result result;
     tree_apply(replica->tree, &tree_entry, &result);
@@ -513,7 +514,7 @@ void replica_follow_role(struct replica *replica)
 /* CONSENSUS 17: serve only when caught up with a commit index that the leader confirmed. */
 static void follow_serving(struct replica *replica)
 {
-    if (replica->serving) {
+    if (replica->serving || replica->removed) {
         return;
     }
     bool lately = replica->serving_asked_ms != 0 &&

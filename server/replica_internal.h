@@ -123,6 +123,7 @@ struct replica {
     uint64_t touch_due_ms;
     uint64_t expire_due_ms;
     uint64_t members_index; /* of the members that peer[] was made for */
+    bool removed;           /* from the ensemble, for good: it serves no more */
     bool members_stale;     /* peer[] has changed since: the rim is to be told */
     uint64_t look_due_ms;
     struct ask ask[ASKS_MAX];
@@ -166,6 +167,8 @@ bool members_is_member(const struct replica *replica, const struct peer *peer);
 struct peer *members_invite(struct replica *replica, const struct replica_hello *hello);
 /* Fits peer[] to the members, and tells the rim whom to dial. */
 void members_follow(struct replica *replica);
+/* An entry with members was applied. */
+void members_applied(struct replica *replica, const struct raft_entry *entry);
 void members_turn(struct replica *replica);
 void members_request(struct replica *replica, struct client *client, const Wire__Request *request);
 enum err members_take_ask(struct replica *replica, uint64_t from, const Wire__MembersAsk *ask);

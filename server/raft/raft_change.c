@@ -7,7 +7,7 @@
  *       ^                                                       |
  *       +------- joint entry committed: final entry ------------+
  *
- * A wish that leaves the voters as they are needs no joint entry. Whoever leads when the joint
+ * A wish by which nobody leaves and the voters stay needs no joint entry. Whoever leads when the joint
  * entry is committed appends the final one: a change that has begun ends without its author.
  *
  * Invariants (dissertation 4.1, 4.3; CONSENSUS 14, 15):
@@ -92,6 +92,12 @@ void raft_change_finish(struct raft *raft)
     if (!raft->is_joint || !raft_leader_is_ready(raft) ||
         raft->members_index > raft->log.commit_index) {
         return;
+    }
+    /* Those who leave will hear no more: that they may leave. */
+    for (size_t i = 0; i < raft->peer_count; i++) {
+        if (raft_members_find(&raft->members, raft->peer[i].id)->leaving) {
+            raft_leader_tell_commit(raft, &raft->peer[i]);
+        }
     }
     final = raft_members_final(&raft->members);
     append_members(raft, &final);

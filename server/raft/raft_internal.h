@@ -70,7 +70,8 @@ size_t raft_members_voters(const struct raft_members *members);
 /* Whether the members can be wanted: not joint, at least one voter, each of a known incarnation, and
  * where it is a voter now too, of that one. */
 bool raft_members_can_follow(const struct raft_members *now, const struct raft_members *wanted);
-/* The members that lead from `now` to `wanted`: joint, or, if the voters stay, `wanted`. */
+/* The members that lead from `now` to `wanted`: joint, or, if the voters stay and nobody leaves,
+ * `wanted`. */
 enum err raft_members_between(const struct raft_members *now, const struct raft_members *wanted,
                               struct raft_members *out);
 /* What joint members lead to. */
@@ -123,6 +124,8 @@ void raft_become_leader(struct raft *raft);
 enum err raft_propose(struct raft *raft, struct raft_entry *entry);
 /* Appends an entry of the own term; leader. */
 void raft_leader_append(struct raft *raft, struct raft_entry *entry);
+/* Tells a peer what is committed, now. */
+void raft_leader_tell_commit(struct raft *raft, struct raft_progress *peer);
 void raft_on_snapshot_ended(struct raft *raft, uint64_t id, uint64_t index);
 void raft_leader_tick(struct raft *raft);
 void raft_leader_flush(struct raft *raft);

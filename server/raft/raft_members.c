@@ -201,6 +201,16 @@ static size_t voters_not_in(const struct raft_members *members, const struct raf
     return count;
 }
 
+static bool anybody_leaves(const struct raft_members *now, const struct raft_members *wanted)
+{
+    for (size_t i = 0; i < now->count; i++) {
+        if (raft_members_find(wanted, now->member[i].id) == NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Puts a member into its place by id. */
 static enum err insert(struct raft_members *members, const struct raft_member *member)
 {
@@ -227,7 +237,8 @@ enum err raft_members_between(const struct raft_members *now, const struct raft_
     if (out->last_id < now->last_id) {
         out->last_id = now->last_id;
     }
-    if (voters_not_in(now, wanted) + voters_not_in(wanted, now) == 0) {
+    if (voters_not_in(now, wanted) + voters_not_in(wanted, now) == 0 &&
+        !anybody_leaves(now, wanted)) {
         return ERR_OK;
     }
     for (size_t i = 0; i < out->count; i++) {
@@ -236,9 +247,9 @@ enum err raft_members_between(const struct raft_members *now, const struct raft_
     }
     for (size_t i = 0; i < now->count && err == ERR_OK; i++) {
         struct raft_member leaver = now->member[i];
-        if (leaver.voter && raft_members_find(wanted, leaver.id) == NULL) {
+        if (raft_members_find(wanted, leaver.id) == NULL) {
+            leaver.was_voter = leaver.voter;
             leaver.voter = false;
-            leaver.was_voter = true;
             leaver.leaving = true;
             err = insert(out, &leaver);
         }

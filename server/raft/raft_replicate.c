@@ -137,6 +137,11 @@ static void send_heartbeat(struct raft *raft, struct raft_progress *peer, uint64
                     });
 }
 
+void raft_leader_tell_commit(struct raft *raft, struct raft_progress *peer)
+{
+    send_heartbeat(raft, peer, 0 /* no round */);
+}
+
 static void confirm_round(struct raft *raft)
 {
     uint64_t round = raft_voters_reach(raft, raft->round, round_of);

@@ -22,7 +22,8 @@
 #include "tests/sim/sim_model.h"
 #include "tests/sim/sim_node.h"
 
-#define SIM_NODES_MAX 5u /* < SIM_PEERS */
+#define SIM_NODES_MAX 5u      /* < SIM_PEERS */
+#define SIM_ADDRESS   "sim:1" /* of every node */
 
 /* Bugs of the rim that are planted on purpose: the checks must find each. */
 enum sim_plant {
@@ -77,7 +78,8 @@ struct sim {
     size_t heap_count;
     size_t heap_capacity;
     struct sim_rates rates;
-    size_t node_count;
+    size_t node_count; /* with those that are not yet members */
+    size_t founders;   /* the first so many */
     struct sim_node node[SIM_NODES_MAX];
     bool cut[SIM_NODES_MAX][SIM_NODES_MAX];             /* messages from, to are lost */
     struct sim_link link[SIM_NODES_MAX][SIM_NODES_MAX]; /* [lower][higher] */

@@ -156,11 +156,26 @@ static void check_sessions(struct sim *sim)
     }
 }
 
+/* The members as the leader knows them. */
+static const struct raft_members *members_in_the_end(struct sim *sim)
+{
+    for (size_t i = 0; i < sim->node_count; i++) {
+        if (sim->node[i].up && sim->node[i].led) {
+            return members_now(sim->node[i].replica);
+        }
+    }
+    sim_failed(sim, "nobody leads in the end", sim->node_count, 0);
+}
+
 void sim_check_end(struct sim *sim)
 {
+    const struct raft_members *members = members_in_the_end(sim);
     const struct sim_node *first = NULL;
     for (size_t i = 0; i < sim->node_count; i++) {
         struct sim_node *node = &sim->node[i];
+        if (raft_members_find(members, node->id) == NULL) {
+            continue; /* Removed, or never added. */
+        }
         bool serves = node->up && replica_is_serving(node->replica);
         if (!serves) {
             sim_failed(sim, "a replica does not serve in the end", node->id,

@@ -48,6 +48,9 @@ static void say_hello(struct sim_client *client)
     if (!sim_node_is_running(node) || (node->id == client->silent && sim->node_count > 1)) {
         return;
     }
+    if (sim->healing && !replica_is_serving(node->replica)) {
+        return; /* Whoever knows who the members are does not ask others. */
+    }
     client->silent = node->id; /* until it says something */
     client->conn = sim_serve_accept(client, node);
     client->hello_us = sim->now_us;

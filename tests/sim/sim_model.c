@@ -401,16 +401,33 @@ static bool holds(const struct sim *sim, const struct raft_member *member, uint6
     return index <= durable->count && durable->hash[index - 1] == hash;
 }
 
-/* Check 2. Of joint members a majority of both kinds. Not of an entry from before the members of
- * now: those who had it need not be voters any more. */
-static void check_majority(const struct sim_node *node, uint64_t index, uint64_t hash)
+/* The newest leader that is up; NULL: there is none. */
+static const struct sim_node *newest_leader(const struct sim *sim)
 {
-    struct sim *sim = node->sim;
-    const struct raft_members *members = raft_members(node->replica->raft);
+    const struct sim_node *leader = NULL;
+    for (size_t i = 0; i < sim->node_count; i++) {
+        const struct sim_node *node = &sim->node[i];
+        if (node->up && node->led && (leader == NULL || node->term_seen > leader->term_seen)) {
+            leader = node;
+        }
+    }
+    return leader;
+}
+
+/* Check 2. The members are those that the leader counts by, of joint ones a majority of both kinds.
+ * Not of an entry from before these members: those who had it need not be voters any more. */
+static void check_majority(struct sim *sim, uint64_t index, uint64_t hash)
+{
+    const struct sim_node *leader = newest_leader(sim);
+    const struct raft_members *members = NULL;
+    struct raft_status status;
     size_t voters[2] = {0};
     size_t holders[2] = {0};
-    struct raft_status status;
-    replica_raft_status(node->replica, &status);
+    if (leader == NULL) {
+        return;
+    }
+    members = raft_members(leader->replica->raft);
+    replica_raft_status(leader->replica, &status);
     if (index < status.members_index) {
         return;
     }
@@ -441,7 +458,7 @@ void sim_model_applied(struct sim_node *node, const struct raft_entry *entry)
         return;
     }
     CHECK_OP(entry->index, ==, model->count + 1);
-    check_majority(node, entry->index, hash);
+    check_majority(sim, entry->index, hash);
     apply(sim, entry);
 }
 

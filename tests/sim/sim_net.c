@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "server/replica_internal.h"
 #include "tests/sim/sim.h"
 
 #define LINK_UP_US    2000u
@@ -45,7 +46,9 @@ static bool hello(struct sim_node *to, const struct sim_node *from)
     sim_node_time(to);
     replica_own_hello(from->replica, &hello);
     enum err err = replica_peer_hello(to->replica, &hello);
-    if (err != ERR_OK) { /* All are members. */
+    /* One that was added may be refused until the next turn. */
+    if (err != ERR_OK && from->id <= from->sim->founders &&
+        raft_members_find(members_now(to->replica), from->id) != NULL) {
         sim_failed(to->sim, "a hello was judged wrongly", from->id, (uint64_t)err);
     }
     return err == ERR_OK;
@@ -178,8 +181,11 @@ static void hand_over(struct sim_node *node, struct packet *packet)
         err = replica_peer_message(node->replica, packet->from, (const Wire__PeerMessage *)message);
         wire_free(message);
     }
-    if (err == ERR_STRANGER && node->credit_incarnation != 0) {
-        /* It was told to join, by one that had itself not known of the ensemble when they met. */
+    bool told_other = err == ERR_STRANGER && node->credit_incarnation != 0;
+    bool removed = err == ERR_MALFORMED && peers_find(node->replica, packet->from) == NULL;
+    if (told_other || removed) {
+        /* It was told to join, by one that had itself not known of the ensemble when they met; or
+         * the sender is no member any more. */
         sim_net_break(node->sim, node, &node->sim->node[packet->from - 1]);
     } else if (err != ERR_OK) {
         sim_failed(node->sim, "a replica refused a message of another", packet->from,

@@ -151,9 +151,12 @@ static void node_replica_new(struct sim_node *node)
         .log_keep_bytes = sim->rates.log_keep_bytes,
         .seed = sim_random(sim, 0),
     };
-    options.configured.count = sim->node_count;
-    for (size_t i = 0; i < sim->node_count; i++) {
-        options.configured.member[i] = (struct raft_member){.id = i + 1, .voter = true};
+    options.join = node->id > sim->founders;
+    for (uint64_t id = 1; id <= sim->node_count; id++) {
+        if (id <= sim->founders || id == node->id) {
+            options.configured.member[options.configured.count++] =
+                (struct raft_member){.id = id, .voter = true, .address = SIM_ADDRESS};
+        }
     }
     node->clock_ms = sim_random(sim, 1000000000u);
     node->replica = replica_new(&options, &env, &kv, sim->now_us / 1000 + node->clock_ms);

@@ -285,9 +285,8 @@ static void fail_some(struct sim *sim, void *arg)
 }
 
 /* With fewer voters than three a lost folder would be the loss of a majority. */
-static bool may_demote(const struct sim *sim, const struct sim_node *leader)
+static bool may_lose_voter(const struct sim *sim, const struct raft_members *members)
 {
-    const struct raft_members *members = raft_members(leader->replica->raft);
     size_t voters = 0;
     for (size_t i = 0; i < members->count; i++) {
         voters += members->member[i].voter;
@@ -295,27 +294,49 @@ static bool may_demote(const struct sim *sim, const struct sim_node *leader)
     return voters > (sim->rates.wipe_at_us > 0 ? 3 : 1);
 }
 
-/* A change of the members as an operator asks for it; nobody leaves for good. */
+/* What an operator may ask for. False: nothing. */
+static bool draw_change(struct sim *sim, const struct sim_node *leader, Wire__MembersChange *change)
+{
+    static char address[] = SIM_ADDRESS;
+    static const enum _Wire__MembersAction actions[] = {
+        WIRE__MEMBERS_ACTION__MEMBERS_ADD,     WIRE__MEMBERS_ACTION__MEMBERS_ADD,
+        WIRE__MEMBERS_ACTION__MEMBERS_REMOVE,  WIRE__MEMBERS_ACTION__MEMBERS_DEMOTE,
+        WIRE__MEMBERS_ACTION__MEMBERS_DEMOTE,  WIRE__MEMBERS_ACTION__MEMBERS_PROMOTE,
+        WIRE__MEMBERS_ACTION__MEMBERS_PROMOTE, WIRE__MEMBERS_ACTION__MEMBERS_TRANSFER,
+    };
+    const struct raft_members *members = raft_members(leader->replica->raft);
+    change->action = actions[sim_random(sim, sizeof actions / sizeof actions[0])];
+    change->id = 1 + sim_random(sim, sim->node_count);
+    change->address = address;
+    if (change->action == WIRE__MEMBERS_ACTION__MEMBERS_ADD) {
+        change->id = members->last_id + 1;
+        return change->id <= sim->node_count;
+    }
+    if (change->action == WIRE__MEMBERS_ACTION__MEMBERS_REMOVE ||
+        change->action == WIRE__MEMBERS_ACTION__MEMBERS_DEMOTE) {
+        return may_lose_voter(sim, members);
+    }
+    return true;
+}
+
+/* A change of the members as an operator asks for it. */
 static void change_some(struct sim *sim, void *arg)
 {
     (void)arg;
     if (sim->healing) {
         return;
     }
-    Wire__MembersChange change = WIRE__MEMBERS_CHANGE__INIT;
-    Wire__MembersAsk ask = WIRE__MEMBERS_ASK__INIT;
-    change.action = sim_chance(sim, 500000) ? WIRE__MEMBERS_ACTION__MEMBERS_DEMOTE
-                                            : WIRE__MEMBERS_ACTION__MEMBERS_PROMOTE;
-    change.id = 1 + sim_random(sim, sim->node_count);
-    ask.change = &change;
     for (size_t i = 0; i < sim->node_count; i++) {
         struct sim_node *node = &sim->node[i];
-        bool leads = sim_node_is_running(node) && node->led;
-        if (leads &&
-            (change.action == WIRE__MEMBERS_ACTION__MEMBERS_PROMOTE || may_demote(sim, node))) {
-            uint64_t asker = i == 0 ? 2 : 1;
+        Wire__MembersChange change = WIRE__MEMBERS_CHANGE__INIT;
+        Wire__MembersAsk ask = WIRE__MEMBERS_ASK__INIT;
+        ask.change = &change;
+        if (sim_node_is_running(node) && node->led && draw_change(sim, node, &change)) {
+            sim_trace(sim, "node %" PRIu64 " is asked for change %d of %" PRIu64, node->id,
+                      (int)change.action, change.id);
             sim_node_time(node);
-            CHECK(members_take_ask(node->replica, asker, &ask) == ERR_OK);
+            CHECK(members_take_ask(node->replica, sim->node_count > i + 1 ? i + 2 : i, &ask) ==
+                  ERR_OK);
             sim_node_soon(node);
         }
     }
@@ -387,7 +408,8 @@ static void draw_rates(struct sim *sim)
 {
     struct sim_rates *rates = &sim->rates;
     uint64_t dice = sim_random(sim, 100);
-    sim->node_count = dice < 5 ? 1 : dice < 85 ? 3 : 5;
+    sim->founders = dice < 5 ? 1 : dice < 85 ? 3 : 5;
+    sim->node_count = sim->founders;
     rates->loss_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 100000) : 0;
     rates->duplicate_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 50000) : 0;
     rates->split_ppm = sim_chance(sim, 500000) ? (uint32_t)sim_random(sim, 800000) : 0;
@@ -406,7 +428,11 @@ static void draw_rates(struct sim *sim)
     rates->error_every_us = draw(sim, 200000, 500000, 3000000);
     rates->flush_every_us = 100000 + sim_random(sim, 1000000);
     rates->wipe_at_us = sim->node_count > 1 ? draw(sim, 150000, START_US + 500000, 6000000) : 0;
-    rates->change_every_us = sim->node_count > 1 ? draw(sim, 300000, 200000, 2000000) : 0;
+    rates->change_every_us = draw(sim, 300000, 200000, 2000000);
+    if (rates->change_every_us > 0) {
+        sim->node_count += sim_random(sim, SIM_NODES_MAX - sim->node_count + 1);
+        rates->change_every_us = sim->node_count > 1 ? rates->change_every_us : 0;
+    }
     rates->log_keep_bytes = sim_chance(sim, 500000) ? sim_random(sim, 65536) : UINT32_MAX;
     rates->segment_bytes = (size_t)1 << (11 + sim_random(sim, 6));
     rates->leave_ppm = sim_chance(sim, 700000) ? (uint32_t)sim_random(sim, 20000) : 0;
@@ -419,7 +445,9 @@ static void draw_rates(struct sim *sim)
 static void draw_churn(struct sim *sim)
 {
     struct sim_rates *rates = &sim->rates;
-    sim->node_count = sim_chance(sim, 500000) ? 3 : 5;
+    sim->founders = sim_chance(sim, 500000) ? 3 : 5;
+    sim->node_count = sim->founders;
+    rates->change_every_us = 0;
     rates->loss_ppm = (uint32_t)sim_random(sim, 500000);
     rates->split_ppm = 800000;
     rates->delay_us_max = 5000 + sim_random(sim, 10000);
