@@ -75,6 +75,9 @@ void replica_own_hello(const struct replica *replica, struct replica_hello *out)
         .members_index = own_index(replica),
     };
     memcpy(out->ensemble, identity->ensemble, out->ensemble_len);
+    for (size_t i = 0; i < members_now(replica)->count; i++) {
+        out->member[out->member_count++] = members_now(replica)->member[i].id;
+    }
     if (self != NULL) {
         memcpy(out->address, self->address, sizeof out->address);
     }
@@ -175,6 +178,34 @@ static void follow_core(struct replica *replica, const struct raft_status *statu
 
 /* ---- leaving ---- */
 
+static void leave(struct replica *replica, uint64_t index)
+{
+    if (replica->removed) {
+        return;
+    }
+    log_warn("replica", "removed", "index=%" PRIu64 " action=\"serves no clients any more\"",
+             index);
+    replica->removed = true;
+    replica->serving = false;
+    for (struct client *client = replica->clients; client != NULL; client = client->next) {
+        replica->env.client_close(replica->env.context, client->conn, "the replica was removed");
+    }
+}
+
+void members_take_hello(struct replica *replica, const struct replica_hello *hello)
+{
+    if (hello->members_index <= own_index(replica) || !self_is_member(replica)) {
+        return; /* Its view is older, or ours is from before we were a member. */
+    }
+    for (size_t i = 0; i < hello->member_count; i++) {
+        if (hello->member[i] == replica->identity.id) {
+            return;
+        }
+    }
+    /* Nobody knows members without us before the joint ones are committed: it is final. */
+    leave(replica, hello->members_index);
+}
+
 void members_applied(struct replica *replica, const struct raft_entry *entry)
 {
     struct raft_members members;
@@ -182,15 +213,8 @@ void members_applied(struct replica *replica, const struct raft_entry *entry)
 
     CHECK(raft_members_decode(entry->data, entry->len, &members) == ERR_OK);
     self = raft_members_find(&members, replica->identity.id);
-    if (self == NULL || !self->leaving || self->incarnation != replica->identity.incarnation) {
-        return;
-    }
-    log_warn("replica", "removed", "index=%" PRIu64 " action=\"serves no clients any more\"",
-             entry->index);
-    replica->removed = true;
-    replica->serving = false;
-    for (struct client *client = replica->clients; client != NULL; client = client->next) {
-        replica->env.client_close(replica->env.context, client->conn, "the replica was removed");
+    if (self != NULL && self->leaving && self->incarnation == replica->identity.incarnation) {
+        leave(replica, entry->index);
     }
 }
 

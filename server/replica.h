@@ -45,6 +45,8 @@ struct replica_hello {
     size_t ensemble_len;    /* ENSEMBLE_ID_BYTES, or 0: its folder is empty */
     uint64_t members_index; /* of the newest members that it knows; 0: none */
     char address[ADDRESS_BYTES_MAX + 1];
+    size_t member_count; /* ids of those members */
+    uint64_t member[MEMBERS_MAX];
 };
 
 /* What the rim does for the conductor. None calls back into the conductor. */

@@ -167,6 +167,8 @@ bool members_is_member(const struct replica *replica, const struct peer *peer);
 struct peer *members_invite(struct replica *replica, const struct replica_hello *hello);
 /* Fits peer[] to the members, and tells the rim whom to dial. */
 void members_follow(struct replica *replica);
+/* What another replica of the ensemble says of the members. */
+void members_take_hello(struct replica *replica, const struct replica_hello *hello);
 /* An entry with members was applied. */
 void members_applied(struct replica *replica, const struct raft_entry *entry);
 void members_turn(struct replica *replica);

@@ -59,6 +59,9 @@ enum err replica_peer_hello(struct replica *replica, const struct replica_hello 
          memcmp(hello->ensemble, replica->identity.ensemble, ENSEMBLE_ID_BYTES) != 0)) {
         return refuse(peer, hello->id, "belongs to another ensemble");
     }
+    if (replica->identity.formed && !empty) {
+        members_take_hello(replica, hello);
+    }
     if (peer == NULL && replica->identity.formed && !empty) {
         peer = members_invite(replica, hello);
     }

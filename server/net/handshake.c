@@ -27,9 +27,11 @@ enum err handshake_begin(struct handshake *handshake, const struct replica_hello
 {
     Wire__PeerHello hello = WIRE__PEER_HELLO__INIT;
     Wire__PeerMessage message = WIRE__PEER_MESSAGE__INIT;
+    uint64_t members[MEMBERS_MAX];
     uint8_t nonce[NONCE_BYTES];
     enum err err = ERR_OK;
 
+    memcpy(members, own->member, sizeof(members)); /* protobuf-c takes no const */
     if (RAND_bytes(nonce, sizeof(nonce)) != 1) {
         return ERR_IO;
     }
@@ -38,6 +40,8 @@ enum err handshake_begin(struct handshake *handshake, const struct replica_hello
     hello.incarnation = own->incarnation;
     hello.members_index = own->members_index;
     hello.address = wire_bytes(own->address, strlen(own->address));
+    hello.n_members = own->member_count;
+    hello.members = members;
     hello.nonce = wire_bytes(nonce, sizeof(nonce));
     hello.bulk = is_bulk;
     hello.ensemble = wire_bytes(own->ensemble, own->ensemble_len);
@@ -79,7 +83,7 @@ static enum err take_hello(struct handshake *handshake, const struct handshake_s
 
     if (handshake->other.len != 0 || hello->replica == 0 || hello->nonce.len != NONCE_BYTES ||
         (hello->ensemble.len != 0 && hello->ensemble.len != ENSEMBLE_ID_BYTES) ||
-        hello->address.len > ADDRESS_BYTES_MAX) {
+        hello->address.len > ADDRESS_BYTES_MAX || hello->n_members > MEMBERS_MAX) {
         return ERR_MALFORMED;
     }
     if (hello->version < PEER_VERSION) {
@@ -94,6 +98,10 @@ static enum err take_hello(struct handshake *handshake, const struct handshake_s
     };
     if (hello->ensemble.len != 0) {
         memcpy(handshake->said.ensemble, hello->ensemble.data, hello->ensemble.len);
+    }
+    handshake->said.member_count = hello->n_members;
+    for (size_t i = 0; i < hello->n_members; i++) {
+        handshake->said.member[i] = hello->members[i];
     }
     if (hello->address.len != 0) {
         memcpy(handshake->said.address, hello->address.data, hello->address.len);
