@@ -14,11 +14,13 @@
 #define EXIT_USAGE 2
 
 static const char usage[] =
-    "usage: quorumd [--config FILE] [--check]\n"
+    "usage: quorumd [--config FILE] [--join] [--check]\n"
     "Runs one replica of a quorumfs ensemble. Without --config: a single replica on\n"
     "127.0.0.1:2181 with its data in ./quorum-data.\n"
     "\n"
     "  -c, --config FILE  configuration, see quorumd(8)\n"
+    "  -j, --join         with an empty data folder: wait to be added to the ensemble of\n"
+    "                     the other members (quorumctl members add)\n"
     "  -n, --check        test the configuration and leave\n"
     "  -V, --version      print the version\n"
     "  -h, --help         print this\n"
@@ -28,6 +30,7 @@ static const char usage[] =
 struct arguments {
     const char *config;
     bool check;
+    bool join;
 };
 
 /* True: go on; false: *out_status is the exit status. */
@@ -36,6 +39,7 @@ static bool parse_arguments(int argc, char **argv, struct arguments *out, int *o
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},
         {"check", no_argument, NULL, 'n'},
+        {"join", no_argument, NULL, 'j'},
         {"version", no_argument, NULL, 'V'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -43,13 +47,16 @@ static bool parse_arguments(int argc, char **argv, struct arguments *out, int *o
     int letter = 0;
 
     *out_status = EXIT_USAGE;
-    while ((letter = getopt_long(argc, argv, "c:nVh", options, NULL)) != -1) {
+    while ((letter = getopt_long(argc, argv, "c:jnVh", options, NULL)) != -1) {
         switch (letter) {
         case 'c':
             out->config = optarg;
             break;
         case 'n':
             out->check = true;
+            break;
+        case 'j':
+            out->join = true;
             break;
         case 'V':
             (void)printf("quorumd %s\n", QUORUMFS_VERSION);
@@ -93,6 +100,7 @@ int main(int argc, char **argv)
         (void)puts("configuration is good");
         return EXIT_SUCCESS;
     }
+    config.join = arguments.join;
     logging_set_level(config.log_level);
     return daemon_run(&config);
 }

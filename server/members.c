@@ -109,6 +109,9 @@ static void add_guest(const struct replica *replica, const struct peer *peer,
 static void peers_wanted(const struct replica *replica, struct raft_members *out)
 {
     *out = (struct raft_members){.count = 0};
+    if (replica->removed) {
+        return;
+    }
     if (replica->identity.formed) {
         *out = *members_now(replica);
     }
@@ -186,6 +189,7 @@ static void leave(struct replica *replica, uint64_t index)
     log_warn("replica", "removed", "index=%" PRIu64 " action=\"serves no clients any more\"",
              index);
     replica->removed = true;
+    replica->members_stale = true; /* Nobody is dialed any more. */
     replica->serving = false;
     for (struct client *client = replica->clients; client != NULL; client = client->next) {
         replica->env.client_close(replica->env.context, client->conn, "the replica was removed");
