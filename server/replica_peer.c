@@ -62,7 +62,7 @@ enum err replica_peer_hello(struct replica *replica, const struct replica_hello 
     if (replica->identity.formed && !empty) {
         members_take_hello(replica, hello);
     }
-    if (peer == NULL && replica->identity.formed && !empty) {
+    if (peer == NULL && !empty) {
         peer = members_invite(replica, hello);
     }
     if (peer == NULL) {

@@ -35,7 +35,7 @@ _quorumctl()
     done
     COMPREPLY=()
     case $previous in
-    --server | --timeout | --mode | -m | --if-version | -v) return ;;
+    --server | --timeout | --mode | -m | --if-version | -v | --wait | -w) return ;;
     --mount)
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         return
@@ -43,6 +43,7 @@ _quorumctl()
     esac
     case $command in
     '') options="$options --version" ;;
+    members) options="$options --wait" ;;
     ls) options="$options --long" ;;
     set) options="$options --if-version" ;;
     create) options="$options --ephemeral --sequential --parents --mode --dir" ;;
@@ -61,7 +62,14 @@ _quorumctl()
             ;;
         esac
         ;;
-    *) [ -n "$command" ] || mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$current") ;;
+    *)
+        case $command in
+        '') mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$current") ;;
+        members)
+            mapfile -t COMPREPLY < <(compgen -W 'add remove promote demote transfer' -- "$current")
+            ;;
+        esac
+        ;;
     esac
 }
 

@@ -46,8 +46,8 @@ static bool hello(struct sim_node *to, const struct sim_node *from)
     sim_node_time(to);
     replica_own_hello(from->replica, &hello);
     enum err err = replica_peer_hello(to->replica, &hello);
-    /* One that was added may be refused until the next turn. */
-    if (err != ERR_OK && from->id <= from->sim->founders &&
+    /* One that was added may be refused until the next turn; who was removed refuses all. */
+    if (err != ERR_OK && !to->replica->removed && from->id <= from->sim->founders &&
         raft_members_find(members_now(to->replica), from->id) != NULL) {
         sim_failed(to->sim, "a hello was judged wrongly", from->id, (uint64_t)err);
     }
