@@ -74,6 +74,7 @@ struct peer {
     uint64_t incarnation;
     uint64_t form_again_ms; /* empty: send Form (again) then */
     uint64_t low_space_ms;  /* it said then that its disk is low; 0: it is not */
+    bool refuses_growth;    /* and that it leads and refuses writes that grow */
     uint64_t
         members_index; /* a guest: no member as far as we know, but it knows newer ones; else 0 */
     char address[ADDRESS_BYTES_MAX + 1]; /* of a guest */
@@ -133,6 +134,7 @@ struct replica {
     uint64_t compact_due_ms;
     bool low_space; /* of the own disk */
     bool low_space_told;
+    bool refuses_growth; /* low, leading, and nobody with space can lead */
     uint64_t space_due_ms;
     uint64_t leader_commit; /* when it was looked at last */
     uint64_t stuck_index;   /* applied since stuck_ms */
@@ -183,8 +185,9 @@ void upkeep_log_saved(struct replica *replica, const struct log_saved *saved);
 /* Peers that need a snapshot, among the effects of the core. */
 void upkeep_snapshots(struct replica *replica, const struct raft_effects *effects);
 void upkeep_take_space(struct replica *replica, struct peer *from, const Wire__Space *space);
-/* Whether writes that make the tree grow are refused now: the leader's disk is low. */
-bool upkeep_refuses_growth(const struct replica *replica);
+/* Whether writes that make the tree grow are refused now: the leader's disk is low, and nobody with
+ * space can lead. */
+bool upkeep_refuses_growth(struct replica *replica);
 void upkeep_turn(struct replica *replica);
 
 /* ---- request.c ---- */

@@ -20,47 +20,6 @@
 #define STUCK_MS        2000u /* applies nothing for so long on a full disk: clients go elsewhere */
 #define SPACE_BELIEF_MS 5000u /* what a peer said of its space counts so long */
 
-/* ---- events of the log ---- */
-
-static void follow_space(struct replica *replica, bool low)
-{
-    if (low == replica->low_space) {
-        return;
-    }
-    replica->low_space = low;
-    replica->space_due_ms = 0;
-    if (low) {
-        log_error("replica", "disk_low",
-                  "applied=%" PRIu64 " action=\"growing writes are refused, deletes still work\"",
-                  replica->applied_index);
-    } else {
-        log_info("replica", "disk_has_space", "applied=%" PRIu64, replica->applied_index);
-    }
-}
-
-static void follow_speed(struct replica *replica, uint64_t sync_us)
-{
-    if (sync_us < SLOW_SYNC_MS * 1000u || replica->role != RAFT_LEADER ||
-        (replica->slow_ms != 0 && replica->now_ms - replica->slow_ms < SLOW_AGAIN_MS)) {
-        return;
-    }
-    replica->slow_ms = replica->now_ms;
-    log_warn("replica", "disk_slow", "sync_ms=%" PRIu64 " action=\"hands leadership over\"",
-             sync_us / 1000u);
-    replica_transfer_leader(replica);
-}
-
-void upkeep_log_saved(struct replica *replica, const struct log_saved *saved)
-{
-    if (saved->compacted) {
-        struct raft_event event = {.type = RAFT_EV_COMPACTED, .index = saved->first_index};
-        log_info("replica", "log_compacted", "first_index=%" PRIu64, saved->first_index);
-        (void)replica_step(replica, &event);
-    }
-    follow_space(replica, saved->low_space);
-    follow_speed(replica, saved->sync_us_max);
-}
-
 /* ---- snapshots ---- */
 
 void upkeep_snapshots(struct replica *replica, const struct raft_effects *effects)
@@ -106,6 +65,7 @@ static void tell_space(struct replica *replica)
     }
     replica->low_space_told = replica->low_space;
     space.low = replica->low_space;
+    space.refuses = replica->refuses_growth;
     message.body_case = WIRE__PEER_MESSAGE__BODY_SPACE;
     message.space = &space;
     for (size_t i = 0; i < replica->peer_count; i++) {
@@ -116,6 +76,7 @@ static void tell_space(struct replica *replica)
 void upkeep_take_space(struct replica *replica, struct peer *from, const Wire__Space *space)
 {
     from->low_space_ms = space->low ? replica->now_ms : 0;
+    from->refuses_growth = space->refuses;
 }
 
 static bool peer_is_low(const struct replica *replica, uint64_t id)
@@ -130,21 +91,22 @@ static bool peer_is_low(const struct replica *replica, uint64_t id)
     return false;
 }
 
-bool upkeep_refuses_growth(const struct replica *replica)
+bool upkeep_refuses_growth(struct replica *replica)
 {
-    return replica->leader == replica->identity.id ? replica->low_space
-                                                   : peer_is_low(replica, replica->leader);
+    const struct peer *leader = peers_find(replica, replica->leader);
+
+    if (replica->role == RAFT_LEADER) {
+        return replica->refuses_growth;
+    }
+    return leader != NULL && leader->refuses_growth && peer_is_low(replica, leader->id);
 }
 
-/* A leader without space hands over to the furthest voter that has some. */
-static void leave_low_disk(struct replica *replica)
+/* The furthest voter that has space; 0: there is none. */
+static uint64_t successor(const struct replica *replica)
 {
-    struct raft_status status;
     const struct raft_peer_status *best = NULL;
+    struct raft_status status;
 
-    if (replica->role != RAFT_LEADER || !replica->low_space) {
-        return;
-    }
     raft_status(replica->raft, &status);
     for (size_t i = 0; i < status.peer_count; i++) {
         const struct raft_peer_status *peer = &status.peer[i];
@@ -154,10 +116,27 @@ static void leave_low_disk(struct replica *replica)
             best = peer;
         }
     }
-    if (best != NULL) {
-        struct raft_event event = {.type = RAFT_EV_TRANSFER, .peer = best->id};
-        log_warn("replica", "disk_low_hands_over", "to=%" PRIu64, best->id);
+    return best != NULL ? best->id : 0;
+}
+
+/* A leader without space hands over, or refuses what grows if nobody can take over. */
+static void leave_low_disk(struct replica *replica)
+{
+    struct raft_event event = {.type = RAFT_EV_TRANSFER};
+    bool refuses = false;
+
+    if (replica->role == RAFT_LEADER && replica->low_space) {
+        event.peer = successor(replica);
+        refuses = event.peer == 0;
+    }
+    if (event.peer != 0) {
+        log_warn("replica", "disk_low_hands_over", "to=%" PRIu64, event.peer);
         (void)replica_step(replica, &event);
+    }
+    if (refuses != replica->refuses_growth) {
+        replica->refuses_growth = refuses;
+        replica->space_due_ms = 0;
+        log_warn("replica", "growing_writes", "refused=%d", refuses ? 1 : 0);
     }
 }
 
@@ -177,6 +156,50 @@ static void free_stuck_clients(struct replica *replica)
         replica->env.client_close(replica->env.context, client->conn, "the disk is full");
     }
 }
+
+/* ---- events of the log ---- */
+
+static void follow_space(struct replica *replica, bool low)
+{
+    if (low == replica->low_space) {
+        return;
+    }
+    replica->low_space = low;
+    replica->space_due_ms = 0;
+    if (low) {
+        log_error("replica", "disk_low",
+                  "applied=%" PRIu64 " action=\"a leader hands over or refuses writes that grow\"",
+                  replica->applied_index);
+    } else {
+        log_info("replica", "disk_has_space", "applied=%" PRIu64, replica->applied_index);
+    }
+    leave_low_disk(replica);
+}
+
+static void follow_speed(struct replica *replica, uint64_t sync_us)
+{
+    if (sync_us < SLOW_SYNC_MS * 1000u || replica->role != RAFT_LEADER ||
+        (replica->slow_ms != 0 && replica->now_ms - replica->slow_ms < SLOW_AGAIN_MS)) {
+        return;
+    }
+    replica->slow_ms = replica->now_ms;
+    log_warn("replica", "disk_slow", "sync_ms=%" PRIu64 " action=\"hands leadership over\"",
+             sync_us / 1000u);
+    replica_transfer_leader(replica);
+}
+
+void upkeep_log_saved(struct replica *replica, const struct log_saved *saved)
+{
+    if (saved->compacted) {
+        struct raft_event event = {.type = RAFT_EV_COMPACTED, .index = saved->first_index};
+        log_info("replica", "log_compacted", "first_index=%" PRIu64, saved->first_index);
+        (void)replica_step(replica, &event);
+    }
+    follow_space(replica, saved->low_space);
+    follow_speed(replica, saved->sync_us_max);
+}
+
+/* ---- the turn ---- */
 
 void upkeep_turn(struct replica *replica)
 {
