@@ -94,7 +94,7 @@ static void joint_members_commit_with_both_majorities_only(void **state)
     e = begin_change(5, 2, 0x19);
     settle_among(e, 0x19); /* all of those to come, and one of before */
     assert_int_equal(ensemble_status(e, 1).commit_index, commit);
-    for (size_t i = 0; i < 5; i++) {
+    for (size_t i = 0; i < 20; i++) {
         ensemble_wait(e, 50);
         ensemble_tick(e, 1);
         ensemble_settle(e);
