@@ -26,6 +26,7 @@
 #include "common/check.h"
 #include "common/limits.h"
 #include "common/parse.h"
+#include "common/version.h"
 
 #define PEER_PORT        2888u
 #define ID_MAX           65535u
@@ -48,13 +49,14 @@ enum key {
     KEY_ELECTION_MAX,
     KEY_LISTEN,
     KEY_LOG_KEEP,
+    KEY_FEATURE_LEVEL,
     KEYS,
 };
 
 static const char *const key_names[KEYS] = {
-    "id",           "data",         "socket",          "peer_listen",     "key_file",
-    "log_level",    "heartbeat_ms", "election_min_ms", "election_max_ms", "listen",
-    "log_keep_mib",
+    "id",           "data",          "socket",          "peer_listen",     "key_file",
+    "log_level",    "heartbeat_ms",  "election_min_ms", "election_max_ms", "listen",
+    "log_keep_mib", "feature_level",
 };
 
 struct reading {
@@ -82,6 +84,7 @@ void config_default(struct config *config)
         .election_min_ms = 300,
         .election_max_ms = 600,
         .log_keep_bytes = LOG_KEEP_BYTES,
+        .feature_level = FEATURE_LEVEL_MAX,
         .members = {.count = 1, .member = {{.id = 1, .voter = true, .address = "127.0.0.1:2888"}}},
     };
 }
@@ -218,6 +221,17 @@ static int take_log_keep(struct reading *reading, const char *name, const char *
     return 1;
 }
 
+static int take_level(struct reading *reading, const char *name, const char *value)
+{
+    uint64_t level = 0;
+
+    if (take_number(reading, name, value, FEATURE_BASE, FEATURE_LEVEL_MAX, &level) == 0) {
+        return 0;
+    }
+    reading->config->feature_level = (uint32_t)level;
+    return 1;
+}
+
 static int take_log_level(struct reading *reading, const char *value)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug"};
@@ -293,6 +307,8 @@ static int take_key(struct reading *reading, enum key key, const char *value)
         return take_listen(reading, value);
     case KEY_LOG_KEEP:
         return take_log_keep(reading, name, value);
+    case KEY_FEATURE_LEVEL:
+        return take_level(reading, name, value);
     case KEYS:
         break;
     }

@@ -54,8 +54,9 @@ struct config {
     uint32_t heartbeat_ms;
     uint32_t election_min_ms;
     uint32_t election_max_ms;
-    uint64_t log_keep_bytes;     /* of log, for replicas that fall behind */
-    bool join;                   /* never found an ensemble: wait to be added to one */
+    uint32_t feature_level;  /* the highest that is used; for upgrades that are to be held back */
+    uint64_t log_keep_bytes; /* of log, for replicas that fall behind */
+    bool join;               /* never found an ensemble: wait to be added to one */
     struct raft_members members; /* voters by ascending id, incarnations 0 */
 };
 

@@ -579,6 +579,7 @@ static enum err open_replica(struct daemon *daemon)
         .election_max_ms = config->election_max_ms,
         .log_keep_bytes = config->log_keep_bytes,
         .join = config->join,
+        .feature_level = config->feature_level,
         .seed = random_u64(),
     };
     struct kv kv = store_kv(daemon->store);

@@ -73,6 +73,7 @@ void replica_own_hello(const struct replica *replica, struct replica_hello *out)
         .incarnation = identity->incarnation,
         .ensemble_len = identity->formed ? ENSEMBLE_ID_BYTES : 0,
         .members_index = own_index(replica),
+        .feature_level = replica->feature_level,
     };
     memcpy(out->ensemble, identity->ensemble, out->ensemble_len);
     for (size_t i = 0; i < members_now(replica)->count; i++) {
@@ -262,7 +263,7 @@ static enum err add(struct raft_members *members, uint64_t id, const char *addre
     return ERR_OK;
 }
 
-static size_t voters(const struct raft_members *members)
+size_t members_voters(const struct raft_members *members)
 {
     size_t count = 0;
 
@@ -297,7 +298,7 @@ static enum err edit(struct replica *replica, const Wire__MembersChange *wanted,
         member->joining = !member->voter;
         return ERR_OK;
     }
-    if (member->voter && voters(members) == 1) {
+    if (member->voter && members_voters(members) == 1) {
         return ERR_LAST_VOTER;
     }
     if (wanted->id == replica->identity.id) {

@@ -50,6 +50,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->serving_index = UINT64_MAX;
     replica->log_keep_bytes = options->log_keep_bytes;
     replica->join = options->join;
+    replica->feature_level = options->feature_level;
     replica->tree = tree_new(kv);
     replica->sessions = sessions_new();
     replica->watches = watches_new();
@@ -164,6 +165,9 @@ enum err replica_start(struct replica *replica, const struct log_state *state, u
 {
     CHECK(replica->raft == NULL);
     CHECK(replica->identity.formed);
+    if (!agreement_knows_level(replica)) {
+        return ERR_UNSUPPORTED;
+    }
     enum err err = log_fits_tree(replica, state);
     if (err != ERR_OK) {
         log_error("replica", "log_does_not_fit",
@@ -320,7 +324,13 @@ static void apply_entry(struct replica *replica, const struct raft_entry *entry)
     struct tree_result result;
     tree_apply(replica->tree, &tree_entry, &result);
     replica->applied_index = entry->index;
+    agreement_applied(replica);
     replica->log_bytes += entry->len + sizeof *entry;
+    if (tree_feature_level(replica->tree) > replica->feature_level) {
+        (void)agreement_knows_level(replica);
+        replica->env.fail(replica->env.context, ERR_UNSUPPORTED,
+                          "the feature level of the ensemble");
+    }
     if (tree_entry.command) {
         requests_events(replica, &result);
         sessions_follow(replica, &result);
@@ -574,6 +584,7 @@ uint64_t replica_turn(struct replica *replica, uint64_t now_ms, int64_t time_ns)
             any = effects_any(replica, raft_effects(replica->raft));
         }
         upkeep_turn(replica);
+        agreement_turn(replica);
         bool more = any || (replica->applied_index < replica->apply_index &&
                             !replica->env.store_is_full(replica->env.context));
         deadline = least(deadline, raft_effects(replica->raft)->deadline_ms);

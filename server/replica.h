@@ -44,6 +44,7 @@ struct replica_hello {
     uint8_t ensemble[ENSEMBLE_ID_BYTES];
     size_t ensemble_len;    /* ENSEMBLE_ID_BYTES, or 0: its folder is empty */
     uint64_t members_index; /* of the newest members that it knows; 0: none */
+    uint32_t feature_level; /* the highest that it knows */
     char address[ADDRESS_BYTES_MAX + 1];
     size_t member_count; /* ids of those members */
     uint64_t member[MEMBERS_MAX];
@@ -97,6 +98,7 @@ struct replica_options {
     uint32_t election_min_ms;
     uint32_t election_max_ms;
     uint64_t log_keep_bytes; /* of log, for members that fall behind */
+    uint32_t feature_level;  /* the highest that this replica tells the others that it knows */
     bool join;               /* never found an ensemble: wait for one */
     uint64_t seed;
 };
@@ -107,7 +109,8 @@ struct replica *replica_new(const struct replica_options *options, const struct 
 void replica_free(struct replica *replica);
 
 /* Starts consensus: identity.formed and the log holds at least entry 1. `state` is what log_open
- * (and the append of entry 1) left. ERR_CORRUPT: log and tree do not fit (hole between them). */
+ * (and the append of entry 1) left. ERR_CORRUPT: log and tree do not fit (hole between them).
+ * ERR_UNSUPPORTED: the tree has a feature level that this program does not know. */
 enum err replica_start(struct replica *replica, const struct log_state *state, uint64_t now_ms);
 
 /* Time has come to `now_ms` (monotonic). To be called before events are handed in: they are judged

@@ -66,6 +66,14 @@ struct touch_round {
 };
 #define TOUCH_ROUNDS_MAX 256u
 
+/* The digest of a tree after an entry; index 0: none. */
+struct digest_note {
+    uint64_t index;
+    uint64_t digest;
+};
+#define DIGEST_EVERY 1024u /* entries */
+#define DIGEST_NOTES 64u   /* that are remembered of each replica */
+
 struct peer {
     uint64_t id;
     bool known;   /* its hello came */
@@ -74,7 +82,10 @@ struct peer {
     uint64_t incarnation;
     uint64_t form_again_ms; /* empty: send Form (again) then */
     uint64_t low_space_ms;  /* it said then that its disk is low; 0: it is not */
-    bool refuses_growth;    /* and that it leads and refuses writes that grow */
+    uint32_t feature_level; /* the highest that it knows */
+    bool diverged;          /* its state is another one; said in the log */
+    struct digest_note digests[DIGEST_NOTES];
+    bool refuses_growth; /* and that it leads and refuses writes that grow */
     uint64_t
         members_index; /* a guest: no member as far as we know, but it knows newer ones; else 0 */
     char address[ADDRESS_BYTES_MAX + 1]; /* of a guest */
@@ -130,6 +141,10 @@ struct replica {
     struct ask ask[ASKS_MAX];
     uint64_t last_ask;
     bool join;
+    uint32_t feature_level; /* the highest that this replica knows */
+    struct digest_note digests[DIGEST_NOTES];
+    uint64_t digests_told; /* up to this index */
+    uint64_t agreement_due_ms;
     uint64_t log_keep_bytes;
     uint64_t compact_due_ms;
     bool low_space; /* of the own disk */
@@ -157,11 +172,14 @@ void replica_follow_role(struct replica *replica);
 uint64_t peers_turn(struct replica *replica);
 void peers_touch_confirmed(struct replica *replica, uint64_t number, enum err err);
 struct peer *peers_find(struct replica *replica, uint64_t id);
+/* Appends an operation of the ensemble itself, of no session, if this is the leader. */
+enum err peers_propose_op(struct replica *replica, Wire__Op *op);
 
 /* ---- members.c ---- */
 
 /* The members that count for identity: the core's, or the founders before it runs. */
 const struct raft_members *members_now(const struct replica *replica);
+size_t members_voters(const struct raft_members *members);
 /* Whether this peer is the member of its id: what it answers counts. */
 bool members_is_member(const struct replica *replica, const struct peer *peer);
 /* Someone who is no member that we know of, but knows newer members than we do: that we can answer
@@ -178,6 +196,16 @@ void members_request(struct replica *replica, struct client *client, const Wire_
 enum err members_take_ask(struct replica *replica, uint64_t from, const Wire__MembersAsk *ask);
 void members_take_told(struct replica *replica, const Wire__MembersTold *told);
 void members_client_closed(struct replica *replica, const struct client *client);
+
+/* ---- agreement.c ---- */
+
+/* After each applied entry. */
+void agreement_applied(struct replica *replica);
+enum err agreement_take_digests(struct replica *replica, struct peer *from,
+                                const Wire__StateDigests *digests);
+/* Whether this program knows the level of the tree; else it has said so. */
+bool agreement_knows_level(const struct replica *replica);
+void agreement_turn(struct replica *replica);
 
 /* ---- upkeep.c ---- */
 

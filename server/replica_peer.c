@@ -72,6 +72,7 @@ enum err replica_peer_hello(struct replica *replica, const struct replica_hello 
     peer->empty = empty;
     peer->refused = false;
     peer->incarnation = hello->incarnation;
+    peer->feature_level = hello->feature_level;
     peer->form_again_ms = 0;
     return ERR_OK;
 }
@@ -340,6 +341,9 @@ enum err replica_peer_message(struct replica *replica, uint64_t from,
         upkeep_take_space(replica, peer, message->space);
         return ERR_OK;
     }
+    if (message->body_case == WIRE__PEER_MESSAGE__BODY_STATE_DIGESTS) {
+        return agreement_take_digests(replica, peer, message->state_digests);
+    }
     if (message->body_case == WIRE__PEER_MESSAGE__BODY_MEMBERS_ASK) {
         return members_take_ask(replica, from, message->members_ask);
     }
@@ -430,6 +434,21 @@ static void send_touches(struct replica *replica)
     replica->env.peer_send(replica->env.context, replica->leader, &message);
 }
 
+enum err peers_propose_op(struct replica *replica, Wire__Op *op)
+{
+    Wire__Command command = WIRE__COMMAND__INIT;
+    command.op = op;
+    struct buffer bytes = {0};
+    enum err err = wire_pack(&command.base, &bytes);
+    if (err == ERR_OK) {
+        err = propose(replica, bytes.data, bytes.len);
+    } else {
+        replica->env.fail(replica->env.context, err, "packing an operation of the ensemble");
+    }
+    buffer_done(&bytes);
+    return err;
+}
+
 /* The leader asks for the end of a session by a log entry; it does nothing if the epoch moved. */
 static bool expire(void *arg, struct session *session)
 {
@@ -440,15 +459,7 @@ static bool expire(void *arg, struct session *session)
     Wire__Op op = WIRE__OP__INIT;
     op.body_case = WIRE__OP__BODY_SESSION_CLOSE;
     op.session_close = &close;
-    Wire__Command command = WIRE__COMMAND__INIT;
-    command.op = &op;
-    struct buffer bytes = {0};
-    if (wire_pack(&command.base, &bytes) != ERR_OK) {
-        replica->env.fail(replica->env.context, ERR_MEMORY, "closing a session");
-        return false;
-    }
-    enum err err = propose(replica, bytes.data, bytes.len);
-    buffer_done(&bytes);
+    enum err err = peers_propose_op(replica, &op);
     if (err == ERR_OK) {
         log_info("replica", "session_expired",
                  "session=%" PRIu64 " epoch=%" PRIu64 " timeout_ms=%u", session->id, session->epoch,

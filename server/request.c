@@ -350,7 +350,7 @@ static enum err take_op(struct replica *replica, struct client *client,
 {
     Wire__Op__BodyCase body = request->op->body_case;
     if (body == WIRE__OP__BODY_SESSION_OPEN || body == WIRE__OP__BODY_SESSION_ATTACH ||
-        body == WIRE__OP__BODY__NOT_SET) {
+        body == WIRE__OP__BODY_FEATURE_LEVEL || body == WIRE__OP__BODY__NOT_SET) {
         return ERR_MALFORMED;
     }
     enum err err = ERR_OK;

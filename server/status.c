@@ -49,6 +49,8 @@ void status_answer(struct replica *replica, struct client *client, uint64_t call
     status.data_bytes = tree_data_bytes(replica->tree);
     status.promises = watches_count(replica->watches);
     status.uptime_ms = replica->now_ms - replica->started_ms;
+    status.feature_level = tree_feature_level(replica->tree);
+    status.feature_level_known = replica->feature_level;
     status.ensemble = wire_bytes(replica->identity.ensemble, ENSEMBLE_ID_BYTES);
     Wire__Answer answer = WIRE__ANSWER__INIT;
     answer.call = call;

@@ -38,6 +38,8 @@ static void print_text(const Wire__Status *status)
     }
     (void)printf("%-14s %llu.%03u s\n", "uptime", (unsigned long long)(status->uptime_ms / 1000),
                  (unsigned)(status->uptime_ms % 1000));
+    (void)printf("%-14s %u (this replica knows %u)\n", "feature level", status->feature_level,
+                 status->feature_level_known);
     (void)printf("%-14s ", "ensemble");
     for (size_t i = 0; i < status->ensemble.len; i++) {
         (void)printf("%02x", status->ensemble.data[i]);
@@ -62,6 +64,8 @@ static void print_json(const Wire__Status *status)
         {"data_bytes", status->data_bytes},
         {"promises", status->promises},
         {"uptime_ms", status->uptime_ms},
+        {"feature_level", status->feature_level},
+        {"feature_level_known", status->feature_level_known},
     };
 
     ctl_json_bytes(object, "role", status->role.data, status->role.len);

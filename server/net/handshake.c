@@ -39,6 +39,7 @@ enum err handshake_begin(struct handshake *handshake, const struct replica_hello
     hello.replica = own->id;
     hello.incarnation = own->incarnation;
     hello.members_index = own->members_index;
+    hello.feature_level = own->feature_level;
     hello.address = wire_bytes(own->address, strlen(own->address));
     hello.n_members = own->member_count;
     hello.members = members;
@@ -95,6 +96,7 @@ static enum err take_hello(struct handshake *handshake, const struct handshake_s
         .incarnation = hello->incarnation,
         .ensemble_len = hello->ensemble.len,
         .members_index = hello->members_index,
+        .feature_level = hello->feature_level,
     };
     if (hello->ensemble.len != 0) {
         memcpy(handshake->said.ensemble, hello->ensemble.data, hello->ensemble.len);

@@ -11,9 +11,10 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/version.h"
 #include "server/tree/tree_internal.h"
 
-#define STATE_FORMAT 1u
+#define STATE_FORMAT 2u
 #define ROOT_MODE    0755u
 
 enum state_offset {
@@ -26,7 +27,8 @@ enum state_offset {
     STATE_NODE_COUNT = 41,
     STATE_DATA_BYTES = 49,
     STATE_SESSION_COUNT = 57,
-    STATE_ROW_BYTES = 65,
+    STATE_FEATURE_LEVEL = 65,
+    STATE_ROW_BYTES = 69,
 };
 
 /* ---- state ---- */
@@ -46,6 +48,7 @@ void tree_state_store(struct tree *tree)
     put_be64(row + STATE_NODE_COUNT, tree->node_count);
     put_be64(row + STATE_DATA_BYTES, tree->data_bytes);
     put_be64(row + STATE_SESSION_COUNT, tree->session_count);
+    put_be32(row + STATE_FEATURE_LEVEL, tree->feature_level);
     tree->kv.put(tree->kv.context, key.bytes, key.len, row, sizeof(row));
 }
 
@@ -68,6 +71,7 @@ static bool state_load(struct tree *tree)
     tree->node_count = get_be64(row + STATE_NODE_COUNT);
     tree->data_bytes = get_be64(row + STATE_DATA_BYTES);
     tree->session_count = get_be64(row + STATE_SESSION_COUNT);
+    tree->feature_level = get_be32(row + STATE_FEATURE_LEVEL);
     return true;
 }
 
@@ -82,6 +86,7 @@ static void found(struct tree *tree)
     tree->digest = 0;
     tree->next_ino = ROOT_INO + 1;
     tree->node_count = 1;
+    tree->feature_level = FEATURE_BASE;
     tree_state_store(tree);
 }
 
@@ -135,6 +140,11 @@ int64_t tree_applied_time_ns(const struct tree *tree)
 uint64_t tree_digest(const struct tree *tree)
 {
     return tree->digest;
+}
+
+uint32_t tree_feature_level(const struct tree *tree)
+{
+    return tree->feature_level;
 }
 
 uint64_t tree_durable_index(struct tree *tree)

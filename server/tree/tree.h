@@ -146,6 +146,9 @@ uint64_t tree_applied_term(const struct tree *tree);
 int64_t tree_applied_time_ns(const struct tree *tree);
 uint64_t tree_digest(const struct tree *tree); /* CONSENSUS 32 */
 
+/* What all replicas of this tree know (common/version.h). */
+uint32_t tree_feature_level(const struct tree *tree);
+
 /* The applied index that the kv would hold after a crash now. */
 uint64_t tree_durable_index(struct tree *tree);
 

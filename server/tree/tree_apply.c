@@ -17,6 +17,19 @@
 #include "common/check.h"
 #include "server/tree/tree_internal.h"
 
+/* The state row has no part in the digest, so the level goes in by itself. */
+static enum err raise_level(struct tree *tree, uint32_t level)
+{
+    uint8_t bytes[4];
+
+    if (level > tree->feature_level) {
+        tree->feature_level = level;
+        put_be32(bytes, level);
+        tree->digest = digest_with(tree->digest, bytes, sizeof(bytes));
+    }
+    return ERR_OK;
+}
+
 static enum err apply_op(struct apply *apply, const Wire__Op *op)
 {
     switch (op->body_case) {
@@ -38,6 +51,8 @@ static enum err apply_op(struct apply *apply, const Wire__Op *op)
         return tree_session_close(apply, op->session_close);
     case WIRE__OP__BODY_CANCEL:
         return tree_answer_cancel(apply, op->cancel);
+    case WIRE__OP__BODY_FEATURE_LEVEL:
+        return raise_level(apply->tree, op->feature_level->level);
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;
@@ -120,7 +135,7 @@ static void apply_command(struct tree *tree, const struct tree_entry *entry,
     out->epoch = command->epoch;
     out->sequence = command->sequence;
     if (out->err == ERR_OK) {
-        /* Those that open, attach and close sessions, and only those, have no number. */
+        /* Those that belong to no session, and only those, have no number. */
         apply.session = command->session;
         apply.who = identity_from_wire(command->identity);
         out->err =

@@ -31,11 +31,13 @@ static bool setattr_is_valid(const Wire__SetattrOp *op)
     return address_is_valid(op->at) && (!op->set_mode || (op->mode & ~MODE_MASK) == 0);
 }
 
-static bool is_session_op(const Wire__Op *op)
+/* Those that belong to no session. */
+static bool is_outside_sessions(const Wire__Op *op)
 {
     return op->body_case == WIRE__OP__BODY_SESSION_OPEN ||
            op->body_case == WIRE__OP__BODY_SESSION_ATTACH ||
-           op->body_case == WIRE__OP__BODY_SESSION_CLOSE;
+           op->body_case == WIRE__OP__BODY_SESSION_CLOSE ||
+           op->body_case == WIRE__OP__BODY_FEATURE_LEVEL;
 }
 
 static bool op_is_valid(const Wire__Op *op)
@@ -59,6 +61,7 @@ static bool op_is_valid(const Wire__Op *op)
                op->session_attach->nonce.len == NONCE_BYTES;
     case WIRE__OP__BODY_SESSION_CLOSE:
     case WIRE__OP__BODY_CANCEL:
+    case WIRE__OP__BODY_FEATURE_LEVEL:
         return true;
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
@@ -72,7 +75,7 @@ static bool command_is_valid(const Wire__Command *command)
     if (command->op == NULL || !op_is_valid(command->op)) {
         return false;
     }
-    if (is_session_op(command->op)) {
+    if (is_outside_sessions(command->op)) {
         return command->session == 0 && command->sequence == 0;
     }
     /* Without an identity the zeros would be those of root. */

@@ -38,6 +38,7 @@ struct tree {
     uint64_t node_count;
     uint64_t data_bytes;
     uint64_t session_count;
+    uint32_t feature_level;
 
     /* Memory that is used again and again. */
     struct buffer value; /* of a small row that was just read */

@@ -6,6 +6,7 @@
 
 load ../lib/ensemble
 load ../lib/netns
+load ../lib/history
 
 setup() { ensemble_setup; }
 
@@ -15,31 +16,17 @@ teardown()
     netns_teardown
 }
 
-HISTORY=$QUORUMFS_TESTS/cluster/history
-
 # history_with SECONDS COMMAND: runs the clients, and COMMAND again and again meanwhile.
 history_with()
 {
-    "$HISTORY" --server "$(servers)" --seconds "$1" --clients 6 >"$T/history" 2>&1 3>&- 8>&- &
-    local clients=$!
-    SECONDS=0
-    while [ "$SECONDS" -lt "$1" ]; do
+    start_history "$1"
+    while history_lasts; do
         "$2"
     done
-    wait "$clients" || {
-        cat "$T/history"
-        return 1
-    }
-    cat "$T/history"
-    # A history of nothing would prove nothing; a session lives as long as its client.
-    [ "$(value ops)" -gt 500 ]
-    [ "$(value appends)" -gt 20 ]
-    [ "$(value lost)" -eq 0 ]
-    # Nor would one without faults.
+    end_history
+    # Without faults it would prove nothing.
     [ "$(cat "$T"/*/log | grep -c role=candidate)" -gt 3 ]
 }
-
-value() { tr ' ' '\n' <"$T/history" | sed -n "s/^$1=//p"; }
 
 random_replica() { echo $((RANDOM % COUNT + 1)); }
 

@@ -4,10 +4,13 @@
  * their history is checked: linearizable, every acknowledged append there once, none twice.
  *
  *     history --server ADDR[,ADDR] [--clients N] [--registers N] [--seconds N] [--seed N]
+ *             [--timeout MS]
  *
- * Each client begins with another of the addresses. Prints one line of key=value: gap_ms is the
- * longest time in which no write of any client was answered, lost the sessions that expired. Ends
- * with status 1 and a sentence if the history is not what it must be.
+ * Says `began` when all have a session. Each client begins with another of the addresses; its session lives for so many milliseconds
+ * without a sign of it. Prints one line of key=value: failed counts the writes that were surely not
+ * done, unknown those that may be, unread the reads that failed; gap_ms is the longest time in which
+ * no write of any client was answered, lost the sessions that expired. Ends with status 1 and a
+ * sentence if the history is not what it must be.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -70,7 +73,8 @@ struct history {
     uint64_t registers;
     uint64_t seconds;
     uint64_t seed;
-    char folder[32]; /* of this run */
+    uint64_t timeout_ms; /* of the sessions; 0: default */
+    char folder[32];     /* of this run */
     uv_loop_t loop;
     struct worker worker[CLIENTS_MAX];
     uint64_t end_ns;
@@ -84,6 +88,7 @@ struct history {
     uint64_t gap_ns;
     uint64_t unknown;
     uint64_t failed;
+    uint64_t unread;
     uint64_t lost;
 };
 
@@ -186,7 +191,7 @@ static enum fate fate_of(enum err err)
     if (err == ERR_OK) {
         return FATE_DONE;
     }
-    if (err == ERR_NO_LEADER || err == ERR_CANCELED) {
+    if (err == ERR_NO_LEADER || err == ERR_CANCELED || err == ERR_DISK_LOW) {
         history.failed++;
         return FATE_NONE;
     }
@@ -231,6 +236,7 @@ static void on_answer(void *arg, enum err err, const Wire__Answer *answer)
         }
         break;
     case STEP_SYNC:
+        history.unread += err == ERR_OK ? 0 : 1;
         if (err == ERR_OK) {
             worker->step = STEP_READ;
             (void)snprintf(path, sizeof(path), "%s/%zu", history.folder, worker->at);
@@ -241,6 +247,7 @@ static void on_answer(void *arg, enum err err, const Wire__Answer *answer)
         }
         break;
     case STEP_READ:
+        history.unread += err == ERR_OK ? 0 : 1;
         if (err == ERR_OK) {
             CHECK(answer->data.len < sizeof(text));
             if (answer->data.len > 0) {
@@ -406,6 +413,7 @@ static void begin(void)
         const struct client_options options = {.servers = (const char *)servers.data,
                                                .program = "history",
                                                .session = true,
+                                               .timeout_ms = (uint32_t)history.timeout_ms,
                                                .state = on_state,
                                                .arg = worker};
         worker->history = &history;
@@ -520,10 +528,10 @@ static bool finish(void)
         return false;
     }
     good = check_registers() && check_log();
-    (void)printf("ops=%zu appends=%zu unknown=%" PRIu64 " failed=%" PRIu64 " lost=%" PRIu64
-                 " gap_ms=%" PRIu64 "\n",
-                 history.count, history.appends, history.unknown, history.failed, history.lost,
-                 history.gap_ns / 1000000);
+    (void)printf("ops=%zu appends=%zu unknown=%" PRIu64 " failed=%" PRIu64 " unread=%" PRIu64
+                 " lost=%" PRIu64 " gap_ms=%" PRIu64 "\n",
+                 history.count, history.appends, history.unknown, history.failed, history.unread,
+                 history.lost, history.gap_ns / 1000000);
     for (uint64_t i = 0; i < history.clients; i++) {
         client_close(history.worker[i].client, on_closed, &history.worker[i]);
     }
@@ -537,9 +545,13 @@ static bool finish(void)
 static bool parse_arguments(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"server", required_argument, NULL, 's'},    {"clients", required_argument, NULL, 'c'},
-        {"registers", required_argument, NULL, 'r'}, {"seconds", required_argument, NULL, 't'},
-        {"seed", required_argument, NULL, 'e'},      {NULL, 0, NULL, 0},
+        {"server", required_argument, NULL, 's'},
+        {"clients", required_argument, NULL, 'c'},
+        {"registers", required_argument, NULL, 'r'},
+        {"seconds", required_argument, NULL, 't'},
+        {"seed", required_argument, NULL, 'e'},
+        {"timeout", required_argument, NULL, 'o'},
+        {NULL, 0, NULL, 0},
     };
     int letter = 0;
     bool good = true;
@@ -562,6 +574,10 @@ static bool parse_arguments(int argc, char **argv)
         case 't':
             good = parse_u64(optarg, 1, 3600, &history.seconds) == ERR_OK;
             break;
+        case 'o':
+            good = parse_u64(optarg, SESSION_TIMEOUT_MS_MIN, SESSION_TIMEOUT_MS_MAX,
+                             &history.timeout_ms) == ERR_OK;
+            break;
         case 'e':
             good = parse_u64(optarg, 1, UINT64_MAX, &history.seed) == ERR_OK;
             break;
@@ -576,7 +592,7 @@ int main(int argc, char **argv)
 {
     if (!parse_arguments(argc, argv)) {
         (void)fputs("usage: history --server ADDR[,ADDR] [--clients N] [--registers N] "
-                    "[--seconds N] [--seed N]\n",
+                    "[--seconds N] [--seed N] [--timeout MS]\n",
                     stderr);
         return 2;
     }
@@ -584,6 +600,8 @@ int main(int argc, char **argv)
     (void)printf("SEED=%" PRIu64 "\n", history.seed);
     (void)snprintf(history.folder, sizeof(history.folder), "/history-%" PRIx64, history.seed);
     begin();
+    (void)puts("began");
+    (void)fflush(stdout);
     history.end_ns = uv_hrtime() + history.seconds * UINT64_C(1000000000);
     for (uint64_t i = 0; i < history.clients; i++) {
         next(&history.worker[i]);

@@ -170,7 +170,7 @@ leader_by()
 {
     local leader
     leader=$(ctl "$1" --timeout 1 status | awk '$1 == "leader" { print $2 }')
-    [ "${leader:-0}" -gt 0 ] && echo "$leader"
+    [[ $leader =~ ^[1-9] ]] && echo "$leader"
 }
 
 # The leader, as some running replica sees it.

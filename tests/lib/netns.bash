@@ -6,20 +6,26 @@
 # touches the network of the host. Clients come by the unix sockets, as files are shared.
 #
 #   start_netns_ensemble 3;  part_from 1 2;  lose_from 1 2 20;  heal
+#
+# With SLOW_NET=1 the replicas hang on tests/cluster/slow_net instead, for delays:
+#
+#   SLOW_NET=1 start_netns_ensemble 3;  delay 20 10;  delay 0 0
 
 netns_setup()
 {
     NETNS=quorumfs-$$-$RANDOM
     NETNS_COUNT=$1
     local i
-    ip netns add "$NETNS"
-    ip -n "$NETNS" link add bridge type bridge
-    ip -n "$NETNS" link set bridge up
     for ((i = 1; i <= $1; i++)); do
         ip netns add "$NETNS-$i"
         ip -n "$NETNS-$i" link set lo up
-        ip -n "$NETNS" link add "port$i" type veth peer name eth0 netns "$NETNS-$i"
-        ip -n "$NETNS" link set "port$i" master bridge up
+    done
+    if [ -n "${SLOW_NET:-}" ]; then
+        join_by_slow_net
+    else
+        join_by_bridge
+    fi
+    for ((i = 1; i <= $1; i++)); do
         ip -n "$NETNS-$i" addr add "10.77.0.$i/24" dev eth0
         ip -n "$NETNS-$i" link set eth0 up
         ip netns exec "$NETNS-$i" nft add table inet faults
@@ -27,6 +33,34 @@ netns_setup()
             '{ type filter hook input priority 0; }'
     done
 }
+
+join_by_bridge()
+{
+    local i
+    ip netns add "$NETNS"
+    ip -n "$NETNS" link add bridge type bridge
+    ip -n "$NETNS" link set bridge up
+    for ((i = 1; i <= NETNS_COUNT; i++)); do
+        ip -n "$NETNS" link add "port$i" type veth peer name eth0 netns "$NETNS-$i"
+        ip -n "$NETNS" link set "port$i" master bridge up
+    done
+}
+
+join_by_slow_net()
+{
+    local i spaces=()
+    for ((i = 1; i <= NETNS_COUNT; i++)); do
+        spaces+=("$NETNS-$i")
+    done
+    mkfifo "$T/delay"
+    # Opened for both: it waits for no other side and never ends.
+    "$QUORUMFS_TESTS/cluster/slow_net" "${spaces[@]}" 0<>"$T/delay" >"$T/slow_net" 2>&1 3>&- 8>&- &
+    OTHERS+=($!)
+    wait_for 10 grep -q ready "$T/slow_net"
+}
+
+# delay MIN_MS JITTER_MS: every packet between replicas takes so long, one way.
+delay() { echo "$1 $2" >"$T/delay"; }
 
 netns_teardown()
 {
@@ -73,11 +107,15 @@ isolate()
 {
     local j
     for ((j = 1; j <= NETNS_COUNT; j++)); do
-        if [ "$j" -ne "$1" ]; then
-            part_from "$1" "$j"
-            part_from "$j" "$1"
-        fi
+        [ "$j" -eq "$1" ] || cut_between "$1" "$j"
     done
+}
+
+# cut_between I J: nothing passes between the two; others see both.
+cut_between()
+{
+    part_from "$1" "$2"
+    part_from "$2" "$1"
 }
 
 # lose_from I J PERCENT: so many of the packets from J do not reach I.

@@ -323,6 +323,8 @@ static enum err apply_op(struct sim *sim, uint64_t index, const Wire__Command *c
         return session_attach(model, op->session_attach);
     case WIRE__OP__BODY_SESSION_CLOSE:
         return session_close(sim, op->session_close);
+    case WIRE__OP__BODY_FEATURE_LEVEL:
+        return ERR_OK;
     case WIRE__OP__BODY_SETATTR:
     case WIRE__OP__BODY_RENAME:
     case WIRE__OP__BODY_CANCEL:

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/version.h"
 #include "server/replica_internal.h"
 #include "tests/sim/sim.h"
 
@@ -149,6 +150,7 @@ static void node_replica_new(struct sim_node *node)
         .election_min_ms = 300,
         .election_max_ms = 600,
         .log_keep_bytes = sim->rates.log_keep_bytes,
+        .feature_level = FEATURE_LEVEL_MAX,
         .seed = sim_random(sim, 0),
     };
     options.join = node->id > sim->founders;

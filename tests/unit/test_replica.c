@@ -370,8 +370,11 @@ static int setup(void **state)
         .random = random_bytes,
         .fail = failed,
     };
-    struct replica_options options = {
-        .heartbeat_ms = 50, .election_min_ms = 300, .election_max_ms = 600, .seed = 1};
+    struct replica_options options = {.heartbeat_ms = 50,
+                                      .election_min_ms = 300,
+                                      .election_max_ms = 600,
+                                      .feature_level = 1,
+                                      .seed = 1};
     struct log_state log_state = {.first_index = 1, .last_index = 1, .last_term = 1};
     assert_non_null(fixture);
     logging_set_level(LOG_LEVEL_ERROR);
