@@ -54,16 +54,21 @@ bool members_is_member(const struct replica *replica, const struct peer *peer)
     return member != NULL && member->incarnation == peer->incarnation;
 }
 
-/* Of the members that this replica goes by. */
-static uint64_t own_index(const struct replica *replica)
+/* The newest members that are known to be committed: only of those an index says which of two are
+ * newer. */
+static const struct raft_members *members_committed(const struct replica *replica,
+                                                    uint64_t *out_index)
 {
-    return replica->raft != NULL ? replica->members_index : 0;
+    *out_index = 0;
+    return replica->raft != NULL ? raft_members_committed(replica->raft, out_index)
+                                 : &replica->identity.founders;
 }
 
 void replica_own_hello(const struct replica *replica, struct replica_hello *out)
 {
     const struct replica_identity *identity = &replica->identity;
     const struct raft_member *self = raft_members_find(members_now(replica), identity->id);
+    const struct raft_members *members = NULL;
 
     if (self == NULL) {
         self = raft_members_find(&replica->configured, identity->id);
@@ -72,12 +77,12 @@ void replica_own_hello(const struct replica *replica, struct replica_hello *out)
         .id = identity->id,
         .incarnation = identity->incarnation,
         .ensemble_len = identity->formed ? ENSEMBLE_ID_BYTES : 0,
-        .members_index = own_index(replica),
         .feature_level = replica->feature_level,
     };
     memcpy(out->ensemble, identity->ensemble, out->ensemble_len);
-    for (size_t i = 0; i < members_now(replica)->count; i++) {
-        out->member[out->member_count++] = members_now(replica)->member[i].id;
+    members = members_committed(replica, &out->members_index);
+    for (size_t i = 0; i < members->count; i++) {
+        out->member[out->member_count++] = members->member[i].id;
     }
     if (self != NULL) {
         memcpy(out->address, self->address, sizeof out->address);
@@ -99,8 +104,10 @@ static void add_guest(const struct replica *replica, const struct peer *peer,
                       struct raft_members *to)
 {
     struct raft_members guest = {.count = 1, .member = {{.id = peer->id}}};
+    uint64_t own_index = 0;
 
-    if (peer->members_index > own_index(replica)) {
+    (void)members_committed(replica, &own_index);
+    if (peer->members_index > own_index) {
         memcpy(guest.member[0].address, peer->address, sizeof peer->address);
         add_missing(to, &guest);
     }
@@ -151,12 +158,14 @@ void members_follow(struct replica *replica)
 struct peer *members_invite(struct replica *replica, const struct replica_hello *hello)
 {
     struct peer *peer = NULL;
+    uint64_t own_index = 0;
 
-    if (hello->members_index <= own_index(replica) || replica->peer_count == MEMBERS_MAX) {
+    (void)members_committed(replica, &own_index);
+    if (hello->members_index <= own_index || replica->peer_count == MEMBERS_MAX) {
         return NULL;
     }
     log_info("replica", "guest", "peer=%" PRIu64 " members_index=%" PRIu64 " own=%" PRIu64,
-             hello->id, hello->members_index, own_index(replica));
+             hello->id, hello->members_index, own_index);
     peer = &replica->peer[replica->peer_count++];
     *peer = (struct peer){.id = hello->id, .members_index = hello->members_index};
     memcpy(peer->address, hello->address, sizeof peer->address);
@@ -199,7 +208,12 @@ static void leave(struct replica *replica, uint64_t index)
 
 void members_take_hello(struct replica *replica, const struct replica_hello *hello)
 {
-    if (hello->members_index <= own_index(replica) || !self_is_member(replica)) {
+    const struct raft_member *self = NULL;
+    uint64_t own_index = 0;
+
+    self = raft_members_find(members_committed(replica, &own_index), replica->identity.id);
+    if (hello->members_index <= own_index || self == NULL ||
+        self->incarnation != replica->identity.incarnation) {
         return; /* Its view is older, or ours is from before we were a member. */
     }
     for (size_t i = 0; i < hello->member_count; i++) {
@@ -207,7 +221,7 @@ void members_take_hello(struct replica *replica, const struct replica_hello *hel
             return;
         }
     }
-    /* Nobody knows members without us before the joint ones are committed: it is final. */
+    /* Both are committed, and theirs is the newer one: it is final. */
     leave(replica, hello->members_index);
 }
 

@@ -102,6 +102,7 @@ static enum err members_newer(struct raft_start *start, uint64_t index, const vo
                               size_t len)
 {
     start->members_before = start->members;
+    start->members_before_index = start->members_index;
     start->members_index = index;
     return raft_members_decode(data, len, &start->members);
 }

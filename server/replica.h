@@ -43,7 +43,7 @@ struct replica_hello {
     uint64_t incarnation;
     uint8_t ensemble[ENSEMBLE_ID_BYTES];
     size_t ensemble_len;    /* ENSEMBLE_ID_BYTES, or 0: its folder is empty */
-    uint64_t members_index; /* of the newest members that it knows; 0: none */
+    uint64_t members_index; /* of the newest members that it knows to be committed; 0: none */
     uint32_t feature_level; /* the highest that it knows */
     char address[ADDRESS_BYTES_MAX + 1];
     size_t member_count; /* ids of those members */

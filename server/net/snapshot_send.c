@@ -26,7 +26,7 @@
 #include "server/snapshot.h"
 
 #define TAKER_SILENT_MS 30000u /* a taker that does not read is given up */
-#define OFFER_AGAIN_MS  2000u  /* the offer was lost, or the taker was not ready for it */
+#define OFFER_AGAIN_MS  500u   /* the offer was lost, or the taker was not ready for it */
 #define PATH_BYTES      700u
 #define READS_MAX       4u /* reads of one connection that wait */
 
@@ -42,6 +42,7 @@ struct taker {
 struct reader {
     LIST_ENTRY(reader) link;
     struct snapshot_sender *sender;
+    uint64_t replica;       /* the taker */
     struct peer_conn *conn; /* NULL: closed; freed when no request is under way */
     Wire__SnapshotRead wanted[READS_MAX];
     size_t wanted_count;
@@ -421,6 +422,7 @@ static struct reader *new_reader(struct snapshot_sender *sender, struct peer_con
         return NULL;
     }
     reader->sender = sender;
+    reader->replica = peer_conn_replica(conn);
     reader->conn = conn;
     reader->bytes = bytes;
     reader->fd_file = UINT32_MAX;
@@ -454,7 +456,12 @@ enum err snapshot_sender_read(struct snapshot_sender *sender, struct peer_conn *
 void snapshot_sender_closed(struct snapshot_sender *sender, struct peer_conn *conn)
 {
     struct reader *reader = find_reader(sender, conn);
+    struct taker *taker = reader != NULL ? find_taker(sender, reader->replica) : NULL;
 
+    if (taker != NULL) {
+        taker->reads = false; /* it may have died, and know nothing of the offer any more */
+        taker->offered_ms = clock_monotonic_ms();
+    }
     if (reader != NULL) {
         let_go(reader);
     }

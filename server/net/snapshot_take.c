@@ -334,7 +334,9 @@ static enum err begin(struct snapshot_taker *taker, uint64_t from, const Wire__S
 enum err snapshot_taker_offer(struct snapshot_taker *taker, uint64_t from,
                               const Wire__SnapshotOffer *offer, uint64_t applied)
 {
-    bool is_newer = taker->from == 0 || offer->index > taker->snapshot.index;
+    /* Another giver, while the one of before cannot be reached: it has perhaps died. */
+    bool is_other = taker->from != from && !taker->is_open;
+    bool is_newer = taker->from == 0 || is_other || offer->index > taker->snapshot.index;
 
     /* The same one again while it is taken, or one that comes while the pool works: it is offered
      * again. */

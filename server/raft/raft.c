@@ -45,6 +45,7 @@ struct raft *raft_new(const struct raft_config *config, const struct raft_start 
     raft->members = start->members;
     raft->members_index = start->members_index;
     raft->members_before = start->members_before;
+    raft->members_before_index = start->members_before_index;
     raft_progress_update(raft);
     raft_election_reset(raft);
     raft->reads.request = raft_random(raft) >> 1; /* raft_read.c says why; never overflows */
@@ -434,5 +435,15 @@ void raft_status(const struct raft *raft, struct raft_status *out)
 
 const struct raft_members *raft_members(const struct raft *raft)
 {
+    return &raft->members;
+}
+
+const struct raft_members *raft_members_committed(const struct raft *raft, uint64_t *out_index)
+{
+    if (raft->members_index > raft->log.commit_index && raft->members_before.count > 0) {
+        *out_index = raft->members_before_index;
+        return &raft->members_before;
+    }
+    *out_index = raft->members_index;
     return &raft->members;
 }

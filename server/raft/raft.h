@@ -226,6 +226,7 @@ struct raft_start {
     uint64_t members_index;             /* of that entry */
     struct raft_members members_before; /* of the one before it, should it be truncated; count 0: it
                                            is committed */
+    uint64_t members_before_index;
     uint64_t now_ms;
 };
 
@@ -288,5 +289,7 @@ struct raft_status {
 
 void raft_status(const struct raft *raft, struct raft_status *out);
 const struct raft_members *raft_members(const struct raft *raft);
+/* The newest members that are known to be committed, and the index of their entry. */
+const struct raft_members *raft_members_committed(const struct raft *raft, uint64_t *out_index);
 
 #endif

@@ -180,4 +180,17 @@ new_member()
     start_replica 3
     wait_for 20 serves 3
     check_load 3 x
+    # Wiped, and killed again and again while it takes and installs the snapshot.
+    kill_replica 3
+    rm -rf "$T/3/data"
+    for i in 0.02 0.3 0.33 0.36 0.4 0.45 0.5 0.2 0.1 0.05; do
+        start_replica 3
+        sleep $i
+        kill_replica 3
+    done
+    start_replica 3
+    wait_for 20 serves 3
+    wait_for 20 has_role 1 3 voter
+    check_load 3 x
+    [ ! -e "$T/3/data/incoming" ]
 }
