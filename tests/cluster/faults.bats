@@ -109,7 +109,11 @@ part_and_kill()
     wait_for 20 serves "$i"
 }
 
-@test "five replicas, parted and killed at once: the history is linearizable" {
-    start_netns_ensemble 5
+@test "five replicas and two observers, parted and killed at once: the history is linearizable" {
+    start_netns_ensemble 7
+    ctl 1 members demote 6
+    ctl 1 members demote 7
     history_with 20 part_and_kill
+    [ "$(ctl_any members | grep -c ' voter ')" -eq 5 ]
+    [ "$(ctl_any members | grep -c ' learner ')" -eq 2 ]
 }
