@@ -262,11 +262,17 @@ static void wake(void *arg)
 
 static void on_woken(uv_async_t *async)
 {
-    struct daemon *daemon = async->data;
+    (void)async; /* it only ends the waiting */
+}
+
+/* Also without news: a disk that stands still has none. */
+static void poll_log(struct daemon *daemon, uint64_t now_ms)
+{
     struct log_saved saved;
 
-    replica_time(daemon->replica, clock_monotonic_ms());
-    if (daemon->log_thread != NULL && log_thread_poll(daemon->log_thread, &saved)) {
+    if (daemon->log_thread != NULL) {
+        (void)log_thread_poll(daemon->log_thread, &saved);
+        replica_time(daemon->replica, now_ms);
         replica_log_saved(daemon->replica, &saved);
     }
 }
@@ -361,6 +367,7 @@ static void turn(uv_prepare_t *prepare)
     }
     stream_hub_resume(&daemon->hub);
     now_ms = clock_monotonic_ms();
+    poll_log(daemon, now_ms);
     deadline = peer_conns_turn(daemon->peers, now_ms);
     deadline = least(deadline, replica_turn(daemon->replica, now_ms, clock_realtime_ns()));
     deadline = least(deadline, store_deadline_ms(daemon->store));

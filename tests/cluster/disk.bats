@@ -19,6 +19,7 @@ teardown()
     local i
     # Lazily: the replicas end in a moment, and with them the use of the disk.
     for i in 1 2 3; do
+        fsfreeze --unfreeze "$T/disk$i" 2>/dev/null || true
         umount -l "$T/disk$i" 2>/dev/null || true
     done
     ensemble_teardown
@@ -164,4 +165,23 @@ make_leader()
         wait_for 15 grows "$i"
         kill -0 "${PIDS[i]}"
     done
+}
+
+@test "the disk of the leader stands still: another one leads, and clients wait for a moment only" {
+    start_on_small_disks 1
+    make_leader 1
+    start_load x 2 # not at the one whose disk stands still: it answers what it has applied
+    goes_on x 200
+    start_history 6
+    fsfreeze --freeze "$T/disk1"
+    wait_for 5 has_leader_but 1
+    said 1 disk_slow
+    goes_on x 500
+    sleep 1
+    fsfreeze --unfreeze "$T/disk1"
+    catches_up 1 2
+    end_load x
+    end_history
+    no_gap 2000
+    check_load 1 x
 }
