@@ -121,7 +121,7 @@ parallel = $(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 .SECONDARY:
 .SUFFIXES:
 .PHONY: all everything unit-programs objects fuzzers deps up down check unit sim mount-tests \
-	cluster-tests format tidy analyze bench fuzz install help clean FORCE
+	cluster-tests soak format tidy analyze bench fuzz install help clean FORCE
 
 all: $(PROGRAMS) ## build quorumd, quorumfs and quorumctl
 
@@ -163,6 +163,11 @@ unit: ## run the unit tests and the tests of the Raft core
 
 cluster-tests: ## run the tests that start replicas
 	$(call run_tests,everything,cluster)
+
+soak: ## all kinds of faults at random over real replicas (SECONDS=300, SEED=n)
+	@packaging/deps.sh
+	@$(parallel) everything
+	@tests/cluster/soak.sh $(or $(SECONDS),300) $(SEED)
 
 mount-tests: ## run the tests that mount the tree
 	$(call run_tests,everything,mount)

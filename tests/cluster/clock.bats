@@ -7,32 +7,16 @@
 load ../lib/ensemble
 load ../lib/load
 load ../lib/history
+load ../lib/clock
 
 setup()
 {
-    # Not with a sanitizer: its library must be the first one.
     [ -z "${QUORUMFS_SAN:-}" ] || skip "faketime and sanitizers do not go together"
-    FAKETIME=$(echo /usr/lib/*/faketime/libfaketimeMT.so.1)
-    [ -e "$FAKETIME" ]
+    can_jump
     ensemble_setup
 }
 
 teardown() { [ -z "${T:-}" ] || ensemble_teardown; }
-
-# What start_replica puts before the daemon. The monotonic clock stays true, as in a real jump.
-with_clock()
-{
-    echo "env LD_PRELOAD=$FAKETIME FAKETIME_TIMESTAMP_FILE=$T/$1/clock FAKETIME_NO_CACHE=1" \
-        "FAKETIME_DONT_FAKE_MONOTONIC=1"
-}
-
-# jump I OFFSET: the wall clock of replica I is off by so much from now on.
-jump()
-{
-    echo "$2" >"$T/new"
-    mv "$T/new" "$T/$1/clock"
-}
-
 
 start_clocked_ensemble()
 {
@@ -83,7 +67,7 @@ PYTHON
     before=$(cat "$T"/*/log | grep -c role=leader)
     LOAD_IN_FLIGHT=4 start_load x "$follower"
     # Short sessions: an hour would end them at once.
-    start_history 12 --timeout 2000
+    start_history 9 --timeout 2000
     jump "$follower" +3600
     goes_on x 50
     ctl_any create /follower

@@ -63,7 +63,7 @@ kill_or_freeze()
 
 @test "kill -9 and SIGSTOP of one, the leader, all: the history is linearizable" {
     start_ensemble 3
-    history_with 20 kill_or_freeze
+    history_with 14 kill_or_freeze
 }
 
 part()
@@ -92,7 +92,7 @@ part()
 
 @test "partitions of all kinds, one-way ones too, and lost packets: the history is linearizable" {
     start_netns_ensemble 3
-    history_with 25 part
+    history_with 14 part
 }
 
 part_and_kill()
@@ -113,7 +113,7 @@ part_and_kill()
     start_netns_ensemble 7
     ctl 1 members demote 6
     ctl 1 members demote 7
-    history_with 20 part_and_kill
+    history_with 14 part_and_kill
     [ "$(ctl_any members | grep -c ' voter ')" -eq 5 ]
     [ "$(ctl_any members | grep -c ' learner ')" -eq 2 ]
 }

@@ -11,6 +11,7 @@
 #
 #   SLOW_NET=1 start_netns_ensemble 3;  delay 20 10;  delay 0 0
 
+# shellcheck disable=SC2034 # PREFIX: start_replica uses it
 netns_setup()
 {
     NETNS=quorumfs-$$-$RANDOM
@@ -79,6 +80,14 @@ in_netns()
 
 start_netns_ensemble()
 {
+    netns_configs "$1"
+    PREFIX=in_netns
+    start_netns_replicas
+}
+
+# netns_configs N: namespaces, $T/1/conf ...
+netns_configs()
+{
     local i
     netns_setup "$1"
     write_configs "$1"
@@ -86,12 +95,16 @@ start_netns_ensemble()
         sed -i "/^listen/s/.*/listen = none/; s/^\([0-9]*\) = .*/\1 = 10.77.0.\1:2888/" "$T/$i/conf"
         sed -i "s|^socket.*|socket = $T/$i/sock|" "$T/$i/conf"
     done
-    # shellcheck disable=SC2034 # start_replica uses it
-    PREFIX=in_netns
-    for ((i = 1; i <= $1; i++)); do
+}
+
+# By PREFIX, which start_replica uses; they serve when this returns.
+start_netns_replicas()
+{
+    local i
+    for ((i = 1; i <= COUNT; i++)); do
         start_replica "$i"
     done
-    for ((i = 1; i <= $1; i++)); do
+    for ((i = 1; i <= COUNT; i++)); do
         wait_for 20 serves "$i"
     done
 }

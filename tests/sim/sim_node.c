@@ -111,11 +111,16 @@ static void disk_space(void *context, uint64_t *out_total, uint64_t *out_free)
     *out_free = 0;
 }
 
-/* All are always dialed. */
+/* All are always dialed, but the connection to one that was dropped ends. */
 static void members(void *context, const struct raft_members *members)
 {
-    (void)context;
-    (void)members;
+    struct sim_node *node = context;
+    struct sim *sim = node->sim;
+    for (uint64_t id = 1; id <= sim->node_count; id++) {
+        if (id != node->id && raft_members_find(members, id) == NULL) {
+            sim_net_break(sim, node, &sim->node[id - 1]);
+        }
+    }
 }
 
 static void node_replica_new(struct sim_node *node)
