@@ -83,3 +83,5 @@ echo
 BATS_TEST_COMPLETED=1 ensemble_teardown
 trap - EXIT
 tests/bench/failover.sh
+echo
+tests/bench/catchup.sh
