@@ -155,8 +155,12 @@ new_member()
     for i in 1 2 3; do
         wait_for 20 serves "$i"
     done
-    LOAD_IN_FLIGHT=128 start_load x 1 2
+    start_load x 1 2
     kill_replica 3
+    ctl 1 create /big
+    for i in $(seq 40); do # more than the log keeps
+        head -c 1000000 /dev/urandom | ctl 1 set /big - >/dev/null
+    done
     compacted() { grep "event=log_compacted" "$T/1/log" && grep "event=log_compacted" "$T/2/log"; }
     wait_for 60 compacted
     # Neither has old entries in memory any more.

@@ -7,13 +7,13 @@
 declare -gA LOAD_PIDS
 
 # start_load NAME I...: begins to create nodes below /load, many at a time, in one session through
-# these replicas first (LOAD_IN_FLIGHT, or 16); what was answered stands in $T/NAME.acked. Ended and checked by end_load.
+# these replicas first; what was answered stands in $T/NAME.acked. Ended and checked by end_load.
 start_load()
 {
     local name=$1
     shift
     ctl "$1" create --dir /load >/dev/null 2>&1 || ctl "$1" stat /load >/dev/null
-    in_background "$QUORUMFS_TESTS/cluster/write_load" "$(servers "$@")" /load "$name" "${LOAD_IN_FLIGHT:-16}" \
+    in_background "$QUORUMFS_TESTS/cluster/write_load" "$(servers "$@")" /load "$name" 16 \
         >"$T/$name.acked" 2>"$T/$name.err"
     LOAD_PIDS[$name]=$!
     wait_for 10 test -s "$T/$name.acked"
