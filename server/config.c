@@ -34,6 +34,7 @@
 #define LOG_KEEP_MIB_MIN 16u /* four segments that hold more than one group each */
 #define LOG_KEEP_MIB_MAX 1048576u
 #define HOST_BYTES_MAX   240u /* so that [HOST]:PORT fits into ADDRESS_BYTES_MAX */
+#define KEPT_SEGMENTS    4u   /* of the log at least, as only whole ones are removed */
 #define SOCKET_BYTES_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
 /* Keys that may stand only once, as bits of reading.seen. */
@@ -586,4 +587,11 @@ enum err config_read(const char *path, struct config *config, struct buffer *err
     (void)fclose(reading.file);
     err = err == ERR_OK ? check_all(&reading) : err;
     return err == ERR_OK ? ERR_OK : refused(&reading);
+}
+
+size_t config_segment_bytes(const struct config *config)
+{
+    uint64_t bytes = config->log_keep_bytes / KEPT_SEGMENTS;
+
+    return bytes < LOG_SEGMENT_BYTES ? (size_t)bytes : LOG_SEGMENT_BYTES;
 }

@@ -70,4 +70,7 @@ void config_default(struct config *config);
  * address that is not loopback, key file unreadable, open to others or of a wrong length. */
 enum err config_read(const char *path, struct config *config, struct buffer *error);
 
+/* Of the log, which whole segments are removed from. */
+size_t config_segment_bytes(const struct config *config);
+
 #endif

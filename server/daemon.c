@@ -41,7 +41,6 @@
 #define SWEEP_MS      1000u
 #define HAND_OVER_MS  1000u /* a leader that leaves waits this long for its successor */
 #define LISTENERS_MAX (LISTEN_MAX + 2u)
-#define KEPT_SEGMENTS 4u
 
 struct daemon {
     const struct config *config;
@@ -451,19 +450,12 @@ static uint64_t random_u64(void)
     return value != 0 ? value : 1;
 }
 
-/* Whole segments go at once: four of them are kept. */
-static size_t segment_bytes(const struct config *config)
-{
-    uint64_t bytes = config->log_keep_bytes / KEPT_SEGMENTS;
-
-    return bytes < LOG_SEGMENT_BYTES ? (size_t)bytes : LOG_SEGMENT_BYTES;
-}
-
 static enum err open_log(struct daemon *daemon, struct buffer *error)
 {
     char folder[CONFIG_PATH_BYTES + 8];
-    struct log_options options = {
-        .folder = folder, .io = &log_io_system, .segment_bytes = segment_bytes(daemon->config)};
+    struct log_options options = {.folder = folder,
+                                  .io = &log_io_system,
+                                  .segment_bytes = config_segment_bytes(daemon->config)};
     enum err err = ERR_OK;
 
     (void)snprintf(folder, sizeof(folder), "%s/log", daemon->config->data);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * quorumd: the command line. Hands a checked configuration on to daemon.c.
+ * quorumd: the command line. Hands a checked configuration on to daemon.c or
+ * recover.c.
  */
 #include <getopt.h>
 #include <stdbool.h>
@@ -10,11 +11,12 @@
 #include "common/version.h"
 #include "server/config.h"
 #include "server/daemon.h"
+#include "server/recover.h"
 
 #define EXIT_USAGE 2
 
 static const char usage[] =
-    "usage: quorumd [--config FILE] [--join] [--check]\n"
+    "usage: quorumd [--config FILE] [--join | --check | --recover-alone [--yes]]\n"
     "Runs one replica of a quorumfs ensemble. Without --config: a single replica on\n"
     "127.0.0.1:2181 with its data in ./quorum-data.\n"
     "\n"
@@ -22,6 +24,10 @@ static const char usage[] =
     "  -j, --join         with an empty data folder: wait to be added to the ensemble of\n"
     "                     the other members (quorumctl members add)\n"
     "  -n, --check        test the configuration and leave\n"
+    "      --recover-alone\n"
+    "                     when a majority is lost for good: make of this replica, which\n"
+    "                     is not running, a new ensemble of one; tells what that means\n"
+    "      --yes          with --recover-alone: do it\n"
     "  -V, --version      print the version\n"
     "  -h, --help         print this\n"
     "\n"
@@ -31,14 +37,34 @@ struct arguments {
     const char *config;
     bool check;
     bool join;
+    bool recover_alone;
+    bool yes;
 };
+
+static bool fit_together(const struct arguments *arguments)
+{
+    int tasks =
+        (arguments->join ? 1 : 0) + (arguments->check ? 1 : 0) + (arguments->recover_alone ? 1 : 0);
+    const char *wrong = NULL;
+
+    if (tasks > 1) {
+        wrong = "only one of --join, --check and --recover-alone";
+    } else if (arguments->yes && !arguments->recover_alone) {
+        wrong = "--yes goes with --recover-alone";
+    }
+    if (wrong != NULL) {
+        (void)fprintf(stderr, "quorumd: %s\ntry: quorumd --help\n", wrong);
+    }
+    return wrong == NULL;
+}
 
 /* True: go on; false: *out_status is the exit status. */
 static bool parse_arguments(int argc, char **argv, struct arguments *out, int *out_status)
 {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'n'},
-        {"join", no_argument, NULL, 'j'},         {"version", no_argument, NULL, 'V'},
+        {"join", no_argument, NULL, 'j'},         {"recover-alone", no_argument, NULL, 'R'},
+        {"yes", no_argument, NULL, 'y'},          {"version", no_argument, NULL, 'V'},
         {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
     };
     int letter = 0;
@@ -54,6 +80,12 @@ static bool parse_arguments(int argc, char **argv, struct arguments *out, int *o
             break;
         case 'j':
             out->join = true;
+            break;
+        case 'R':
+            out->recover_alone = true;
+            break;
+        case 'y':
+            out->yes = true;
             break;
         case 'V':
             (void)printf("quorumd %s\n", QUORUMFS_VERSION);
@@ -73,7 +105,38 @@ static bool parse_arguments(int argc, char **argv, struct arguments *out, int *o
                       argv[optind]);
         return false;
     }
-    return true;
+    return fit_together(out);
+}
+
+static int complain(struct buffer *error)
+{
+    (void)fprintf(stderr, "quorumd: %s\n",
+                  error->data != NULL ? (const char *)error->data : "out of memory");
+    buffer_done(error);
+    return EXIT_USAGE;
+}
+
+static int recover(const struct config *config, bool yes)
+{
+    enum recover_result result = RECOVER_NEEDED;
+    struct buffer text = {0};
+    struct buffer error = {0};
+    enum err err = recover_alone(config, yes, &result, &text, &error);
+
+    if (text.data != NULL) {
+        (void)fputs((const char *)text.data, stdout);
+    }
+    buffer_done(&text);
+    if (err != ERR_OK) {
+        int status = complain(&error);
+        return err == ERR_CONFIG ? status : EXIT_FAILURE;
+    }
+    buffer_done(&error);
+    if (result == RECOVER_NEEDED) {
+        (void)fputs("quorumd: nothing was changed; to do it: --recover-alone --yes\n", stderr);
+        return EXIT_USAGE;
+    }
+    return EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)
@@ -88,10 +151,7 @@ int main(int argc, char **argv)
     }
     config_default(&config);
     if (arguments.config != NULL && config_read(arguments.config, &config, &error) != ERR_OK) {
-        (void)fprintf(stderr, "quorumd: %s\n",
-                      error.data != NULL ? (const char *)error.data : "out of memory");
-        buffer_done(&error);
-        return EXIT_USAGE;
+        return complain(&error);
     }
     if (arguments.check) {
         (void)puts("configuration is good");
@@ -99,5 +159,5 @@ int main(int argc, char **argv)
     }
     config.join = arguments.join;
     logging_set_level(config.log_level);
-    return daemon_run(&config);
+    return arguments.recover_alone ? recover(&config, arguments.yes) : daemon_run(&config);
 }

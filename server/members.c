@@ -228,8 +228,11 @@ void members_take_hello(struct replica *replica, const struct replica_hello *hel
 void members_applied(struct replica *replica, const struct raft_entry *entry)
 {
     struct raft_members members;
-    const struct raft_member *self = NULL;
+    const struct raft_member *self = raft_members_find(members_now(replica), replica->identity.id);
 
+    if (self != NULL && !self->leaving) {
+        return; /* A later entry names it again: the ensemble was recovered from this replica. */
+    }
     CHECK(raft_members_decode(entry->data, entry->len, &members) == ERR_OK);
     self = raft_members_find(&members, replica->identity.id);
     if (self != NULL && self->leaving && self->incarnation == replica->identity.incarnation) {

@@ -6,7 +6,10 @@
  *
  * Invariants:
  *   1. `link` is NULL exactly in PHASE_IDLE.
- *   2. The lease runs from the send time of a ping that a quorum round confirmed, or of the
+ *   2. A client belongs to one ensemble. One that has another id holds another history under the same
+ *      numbers of nodes and changes (quorumd --recover-alone): what we know, and what the kernel
+ *      has cached, is not to be mixed with it.
+ *   3. The lease runs from the send time of a ping that a quorum round confirmed, or of the
  *      OpenSession that was answered (CONSENSUS 25).
  */
 #include <string.h>
@@ -278,6 +281,25 @@ static void set_leader(struct client *client, uint64_t leader)
     }
 }
 
+bool attach_is_ours(struct client *client, size_t server, const Wire__Welcome *welcome)
+{
+    if (!client->has_ensemble && welcome->ensemble.len == ENSEMBLE_ID_BYTES) {
+        memcpy(client->ensemble, welcome->ensemble.data, ENSEMBLE_ID_BYTES);
+        client->has_ensemble = true;
+    }
+    if (!client->has_ensemble ||
+        (welcome->ensemble.len == ENSEMBLE_ID_BYTES &&
+         memcmp(client->ensemble, welcome->ensemble.data, ENSEMBLE_ID_BYTES) == 0)) {
+        return true;
+    }
+    if (!client->stranger_told) {
+        log_error("client", "another_ensemble", "server=%s action=\"not used; mount anew\"",
+                  client->servers.list[server].text);
+    }
+    client->stranger_told = true;
+    return false;
+}
+
 static void on_welcome(struct client *client, const Wire__Welcome *welcome)
 {
     if (client->phase != PHASE_CONNECTING) {
@@ -288,6 +310,10 @@ static void on_welcome(struct client *client, const Wire__Welcome *welcome)
         log_warn("client", "protocol_version", "server=%s version=%u", server_text(client),
                  welcome->version);
         attach_lost(client, "protocol_version", false);
+        return;
+    }
+    if (!attach_is_ours(client, client->server, welcome)) {
+        attach_lost(client, "another_ensemble", false);
         return;
     }
     phase_set(client, PHASE_WELCOMED);

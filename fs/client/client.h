@@ -4,6 +4,9 @@
  * reads), numbers writes, resends them after a reconnect with the same numbers, keeps deadlines,
  * renews the lease, delivers events in commit order.
  *
+ * A client belongs to the ensemble of the first replica that it meets; those of another one are
+ * passed over, and logged once.
+ *
  * Everything on the thread of the loop given to client_new. Callbacks come from the loop, never
  * from within client_call.
  */

@@ -15,6 +15,7 @@
 #include "fs/client/servers.h"
 
 #define PROTOCOL_VERSION   1u
+#define ENSEMBLE_ID_BYTES  16u
 #define CALLS_MAX          16384u      /* calls that have not ended; above: ERR_LIMIT */
 #define CALLS_BYTES_MAX    (64u * MIB) /* and the bytes of their requests */
 #define CALL_BUCKETS       4096u       /* of the table by call number */
@@ -137,6 +138,10 @@ struct client {
     uint64_t leader;
     uint64_t replica_zxid;
     uint64_t file_bytes_max;
+    uint8_t
+        ensemble[ENSEMBLE_ID_BYTES]; /* of the first replica; another one is never attached to */
+    bool has_ensemble;
+    bool stranger_told; /* a replica of another one was met, and that was logged */
     uint64_t reconnects;
     uint64_t stale_since_ms;
     bool trusted;
@@ -212,6 +217,8 @@ void attach_lost(struct client *client, const char *reason, bool same_server);
 /* The ensemble says that the session is gone. */
 void attach_expired(struct client *client);
 void attach_stop(struct client *client);
+/* Whether the replica that sent it is one of ours; the first one's ensemble is. */
+bool attach_is_ours(struct client *client, size_t server, const Wire__Welcome *welcome);
 /* Moves to a link on which `welcome` has just come. */
 void attach_adopt(struct client *client, struct link *link, size_t server,
                   const Wire__Welcome *welcome);

@@ -23,7 +23,8 @@ void probe_message(struct client *client, const Wire__ToClient *message)
     struct link *probe = client->probe;
 
     if (message->body_case == WIRE__TO_CLIENT__BODY_WELCOME &&
-        message->welcome->version == PROTOCOL_VERSION && message->welcome->leader != 0) {
+        message->welcome->version == PROTOCOL_VERSION && message->welcome->leader != 0 &&
+        attach_is_ours(client, client->probe_server, message->welcome)) {
         client->probe = NULL;
         attach_adopt(client, probe, client->probe_server, message->welcome);
     } else {

@@ -16,9 +16,6 @@ teardown()
     netns_teardown
 }
 
-# How often some replica became leader.
-leaderships() { cat "$T"/*/log | grep -c 'role=leader'; }
-
 # Waits until the replicas but I follow another leader than I. replaced I
 others_follow_another()
 {
@@ -37,8 +34,8 @@ others_follow_another()
     before=$(leaderships)
     start_history 5
     HISTORY_OPS_MIN=100 end_history
-    [ "$(leaderships)" -eq "$before" ]
-    # That there was a delay: a write takes two ways at least.
+    [ "$(leaderships)" -le "$before" ]
+    # There was a delay: a write takes two ways at least.
     begin=$(date +%s%3N)
     ctl 1 create /a x
     [ $(($(date +%s%3N) - begin)) -ge 40 ]
@@ -100,7 +97,7 @@ others_follow_another()
     sleep 2
     heal
     end_history
-    [ "$(leaderships)" -eq "$before" ]
+    [ "$(leaderships)" -le "$before" ]
     no_gap 1500
 }
 
@@ -129,7 +126,7 @@ others_follow_another()
     before=$(leaderships)
     cut_between "$a" "$b"
     sleep 2
-    [ "$(leaderships)" -eq "$before" ]
+    [ "$(leaderships)" -le "$before" ]
     heal
     # Between the leader and one of them: it may be replaced, but not again and again.
     cut_between "$leader" "$a"

@@ -183,6 +183,13 @@ leader()
     return 1
 }
 
+# How often some replica became leader, but for the times when one handed over because its disk was
+# slow: that is the matter of the machine.
+leaderships()
+{
+    echo $(($(cat "$T"/*/log | grep -c "role=leader") - $(cat "$T"/*/log | grep -c "event=disk_slow ")))
+}
+
 # has_leader_but X: the running ones follow another leader than X.
 has_leader_but()
 {

@@ -88,8 +88,11 @@ static void send_welcome(struct fake_replica *fake)
 {
     Wire__Welcome welcome = WIRE__WELCOME__INIT;
     Wire__ToClient message = WIRE__TO_CLIENT__INIT;
+    uint8_t ensemble[16];
 
+    memset(ensemble, fake->ensemble, sizeof ensemble);
     welcome.version = 1;
+    welcome.ensemble = wire_bytes(ensemble, sizeof ensemble);
     welcome.replica = 1;
     welcome.leader = fake->leader;
     welcome.file_bytes_max = FILE_BYTES_MAX;
@@ -300,6 +303,7 @@ void fake_start(struct fake_replica *fake, uv_loop_t *loop, const char *folder, 
                                   .answering = true,
                                   .confirming = true,
                                   .leader = 1,
+                                  .ensemble = 1,
                                   .session = 7,
                                   .timeout_ms = 10000,
                                   .zxid = 100};

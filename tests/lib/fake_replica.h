@@ -42,6 +42,7 @@ struct fake_replica {
     bool answering;  /* requests: with OK */
     bool confirming; /* pongs confirm their ping */
     uint64_t leader;
+    uint8_t ensemble; /* its id is so many times this byte */
     int32_t open_err;
     int32_t answer_err;
     uint64_t session; /* given to OpenSession with session 0 */

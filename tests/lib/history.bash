@@ -30,7 +30,8 @@ end_history()
     wait "$HISTORY_PID" || status=$?
     cat "$T/history"
     [ $status -eq 0 ] && [ "$(value lost)" -eq 0 ] &&
-        [ "$(value ops)" -gt "${HISTORY_OPS_MIN:-500}" ] && [ "$(value appends)" -gt 20 ]
+        [ "$(value ops)" -gt "${HISTORY_OPS_MIN:-500}" ] &&
+        [ "$(value appends)" -gt $((${HISTORY_OPS_MIN:-500} / 50)) ]
 }
 
 # A figure of the history that has ended.

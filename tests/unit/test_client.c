@@ -232,6 +232,35 @@ static void client_moves_to_a_replica_that_knows_a_leader(void **state)
     bench_free(bench);
 }
 
+static void replica_of_another_ensemble_is_passed_over(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_attached(3);
+    bench->fake[1].ensemble = 2;
+    fake_break(&bench->fake[0]);
+    RUN_UNTIL(bench, bench->states[CLIENT_READY] == 2);
+    assert_int_equal(1, bench->fake[1].hellos);
+    assert_int_equal(0, bench->fake[1].opens);
+    assert_int_equal(7, bench->fake[2].open_session);
+    bench_free(bench);
+}
+
+static void leader_of_another_ensemble_does_not_take_the_client_over(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_attached(3);
+    bench->fake[1].ensemble = 2;
+    bench->fake[0].leader = 0;
+    bench->fake[2].leader = 0;
+    RUN_UNTIL(bench, bench->fake[1].hellos >= 2 && bench->fake[2].hellos >= 2);
+    assert_int_equal(0, bench->fake[1].opens);
+    assert_int_equal(1, bench->fake[0].connections);
+    struct bench_call *read = bench_read(bench, 0);
+    RUN_UNTIL(bench, read->done);
+    assert_int_equal(ERR_OK, read->err);
+    bench_free(bench);
+}
+
 static void replica_that_knows_no_leader_keeps_the_attach_waiting(void **state)
 {
     (void)state;
@@ -389,6 +418,8 @@ int main(void)
         cmocka_unit_test(lease_grows_only_with_confirmed_pings_and_is_revived_by_an_attach),
         cmocka_unit_test(reads_go_on_without_a_leader_and_grant_nothing),
         cmocka_unit_test(client_moves_to_a_replica_that_knows_a_leader),
+        cmocka_unit_test(replica_of_another_ensemble_is_passed_over),
+        cmocka_unit_test(leader_of_another_ensemble_does_not_take_the_client_over),
         cmocka_unit_test(replica_that_knows_no_leader_keeps_the_attach_waiting),
         cmocka_unit_test(events_are_told_in_order_and_move_zxid_seen),
         cmocka_unit_test(forgets_of_a_turn_leave_in_one_message),

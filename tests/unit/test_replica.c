@@ -302,22 +302,39 @@ static void send_ping(struct fixture *fixture, struct client_conn *conn, uint64_
     hand_in(fixture, conn, &message);
 }
 
+/* Into the log, before the start. */
+static void log_members(struct fixture *fixture, const struct raft_members *members, uint64_t term)
+{
+    struct buffer bytes = {0};
+    assert_int_equal(raft_members_encode(members, &bytes), ERR_OK);
+    struct raft_entry *entry = raft_entry_new(RAFT_ENTRY_MEMBERS, bytes.data, bytes.len);
+    assert_non_null(entry);
+    entry->index = ++fixture->last;
+    entry->term = term;
+    fixture->entries[entry->index] = entry;
+    buffer_done(&bytes);
+}
+
+/* This replica was leaving when it was made an ensemble of one (quorumd --recover-alone). */
+static void log_recovery(struct fixture *fixture)
+{
+    struct raft_member self = {.id = 1, .incarnation = 5, .was_voter = true, .leaving = true};
+    struct raft_member other = {.id = 2, .incarnation = 6, .was_voter = true, .voter = true};
+    struct raft_members members = {.last_id = 2, .count = 2, .member = {self, other}};
+    log_members(fixture, &members, 1);
+    self = (struct raft_member){.id = 1, .incarnation = 5, .voter = true};
+    members = (struct raft_members){.last_id = 2, .count = 1, .member = {self}};
+    log_members(fixture, &members, 2);
+}
+
 static void found(struct fixture *fixture, struct replica_options *options)
 {
-    struct buffer members = {0};
     options->configured.count = 1;
     options->configured.member[0] = (struct raft_member){.id = 1, .voter = true};
     options->identity = (struct replica_identity){.id = 1, .incarnation = 5, .formed = true};
     options->identity.founders = options->configured;
     options->identity.founders.member[0].incarnation = 5;
-    assert_int_equal(raft_members_encode(&options->identity.founders, &members), ERR_OK);
-    struct raft_entry *entry = raft_entry_new(RAFT_ENTRY_MEMBERS, members.data, members.len);
-    assert_non_null(entry);
-    entry->index = 1;
-    entry->term = 1;
-    fixture->entries[1] = entry;
-    fixture->last = 1;
-    buffer_done(&members);
+    log_members(fixture, &options->identity.founders, 1);
 }
 
 static uint64_t index_of_bytes(void *context, uint64_t bytes)
@@ -345,7 +362,7 @@ static void want_snapshot(void *context, uint64_t replica)
     (void)replica;
 }
 
-static int setup(void **state)
+static int begin(void **state, bool recovered)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     struct replica_env env = {
@@ -375,7 +392,7 @@ static int setup(void **state)
                                       .election_max_ms = 600,
                                       .feature_level = 1,
                                       .seed = 1};
-    struct log_state log_state = {.first_index = 1, .last_index = 1, .last_term = 1};
+    struct log_state log_state = {.first_index = 1};
     assert_non_null(fixture);
     logging_set_level(LOG_LEVEL_ERROR);
     fixture->rows = omap_new();
@@ -383,6 +400,11 @@ static int setup(void **state)
     fixture->kv = kv_memory(fixture->rows);
     fixture->now_ms = 1000;
     found(fixture, &options);
+    if (recovered) {
+        log_recovery(fixture);
+    }
+    log_state.last_index = fixture->last;
+    log_state.last_term = fixture->entries[fixture->last]->term;
     fixture->replica = replica_new(&options, &env, &fixture->kv, fixture->now_ms);
     assert_non_null(fixture->replica);
     assert_int_equal(replica_start(fixture->replica, &log_state, fixture->now_ms), ERR_OK);
@@ -390,6 +412,16 @@ static int setup(void **state)
     assert_true(replica_is_serving(fixture->replica));
     *state = fixture;
     return 0;
+}
+
+static int setup(void **state)
+{
+    return begin(state, false /* recovered */);
+}
+
+static int setup_recovered(void **state)
+{
+    return begin(state, true /* recovered */);
 }
 
 static int teardown(void **state)
@@ -523,6 +555,19 @@ static void events_are_judged_by_the_time_at_which_they_are_handed_in(void **sta
     assert_int_equal(conn->confirmed_ping, 1);
 }
 
+static void a_replica_that_was_leaving_serves_as_an_ensemble_of_one(void **state)
+{
+    struct fixture *fixture = *state;
+    struct client_conn *conn = &fixture->conn[0];
+    assert_true(replica_is_serving(fixture->replica));
+    connect_client(fixture, conn);
+    ask_session(fixture, conn, NULL, "0123456789abcdef");
+    turn(fixture);
+    assert_int_equal(conn->opened_count, 1);
+    assert_int_equal(conn->opened_err, ERR_OK);
+    assert_false(conn->closed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -539,6 +584,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_stall_of_the_process_ends_no_session, setup, teardown),
         cmocka_unit_test_setup_teardown(events_are_judged_by_the_time_at_which_they_are_handed_in,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(a_replica_that_was_leaving_serves_as_an_ensemble_of_one,
+                                        setup_recovered, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
