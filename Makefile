@@ -17,6 +17,7 @@ PORT ?= 2181
 RUN ?= run
 SEEDS ?= 200
 FIRST ?= 1
+TEETH ?= 2000
 FUZZ_SECONDS ?= 10
 JOBS ?= $(shell nproc)
 
@@ -25,6 +26,8 @@ dash_san := $(subst $(comma),-,$(SAN))
 compiler := $(filter-out gcc,$(notdir $(CC)))
 ifdef FUZZ
 BUILD := build/fuzz
+else ifdef PLANTS
+BUILD := build/plants
 else
 BUILD := build/$(or $(subst $() ,-,$(strip $(compiler) $(addprefix san-,$(dash_san)))),release)
 endif
@@ -50,6 +53,10 @@ endif
 ifdef FUZZ
 HARDENING += -fsanitize=fuzzer-no-link
 endif
+# Bugs to be found by the simulator (common/plant.h): never in what is installed or tested else.
+ifdef PLANTS
+HARDENING += -DQUORUMFS_PLANTS
+endif
 C_FLAGS := -std=gnu11 -g -fPIE -pthread $(HARDENING) $(CPPFLAGS_ALL)
 LD_FLAGS := -pie -pthread -Wl,--as-needed $(LINKING)
 
@@ -72,7 +79,7 @@ SOURCES_ctl := $(filter-out fs/ctl/main.c,$(call in_rooms,fs/ctl))
 # The stand-ins take the place of functions of the programs: only for the tests that want them.
 SOURCES_standin := tests/lib/mount_fixture.c
 SOURCES_testlib := $(filter-out $(SOURCES_standin),$(call in_rooms,tests/lib))
-SOURCES_sim := $(filter-out tests/sim/test_% tests/sim/sim_main.c,\
+SOURCES_sim := $(filter-out tests/sim/test_% tests/sim/sim_main.c tests/sim/sim_teeth.c,\
 	$(call in_rooms,tests/sim tests/model))
 # One program each.
 SOURCES_tests := $(wildcard tests/unit/test_*.c tests/raft/test_*.c)
@@ -120,8 +127,8 @@ parallel = $(MAKE) $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
-.PHONY: all everything unit-programs objects fuzzers deps up down check unit sim mount-tests \
-	cluster-tests soak format tidy analyze bench fuzz install help clean FORCE
+.PHONY: all everything unit-programs objects fuzzers deps up down check unit sim sim-teeth \
+	mount-tests cluster-tests soak format tidy analyze bench fuzz install help clean FORCE
 
 all: $(PROGRAMS) ## build quorumd, quorumfs and quorumctl
 
@@ -180,6 +187,11 @@ ifdef SEED
 else
 	$(BUILD)/tests/sim/sim $(SEEDS) $(FIRST)
 endif
+
+sim-teeth: ## plant bugs one after the other: the simulator must find each within TEETH=2000 seeds
+	@packaging/deps.sh
+	@$(parallel) PLANTS=1 build/plants/tests/sim/sim_teeth
+	build/plants/tests/sim/sim_teeth $(TEETH) $(FIRST)
 
 tidy: ## check format, layers, sizes, symbols, banned functions, scripts, lint
 	@packaging/deps.sh
@@ -292,6 +304,12 @@ LIBS_test := -lcmocka $(LIBS_server) $(LIBS_fuse) $(LIBS_common) -lm
 
 $(BUILD)/tests/sim/sim: $(BUILD)/obj/tests/sim/sim_main.o $(LIB_sim) $(LIBS_all)
 	$(call link,$(LIBS_test))
+
+# Less than LIBS_all: it has all objects made once more.
+$(BUILD)/tests/sim/sim_teeth: $(BUILD)/obj/tests/sim/sim_teeth.o $(LIB_sim) \
+	$(call objects,tests/lib/sim_disk.c tests/lib/kv_memory.c) \
+	$(LIB_server) $(LIB_common)
+	$(call link,$(LIBS_server) $(LIBS_common))
 
 $(SIMTESTS): $(LIB_sim)
 $(filter $(BUILD)/tests/unit/test_mount_%,$(TESTS)): $(call objects,$(SOURCES_standin))

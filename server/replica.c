@@ -16,6 +16,7 @@
 
 #include "common/check.h"
 #include "common/logging.h"
+#include "common/plant.h"
 #include "server/replica_internal.h"
 
 #define TURN_APPLY_MAX   2000u /* entries applied in one turn, so that heartbeats go out */
@@ -516,7 +517,7 @@ void replica_follow_role(struct replica *replica)
         proposals_unsend(replica->proposals);
     }
     bool ready = status.leader_ready && tree_applied_term(replica->tree) == status.term;
-    if (ready && !replica->leader_ready) {
+    if (PLANT(EXPIRE_NEW_LEADER, false, ready && !replica->leader_ready)) {
         sessions_extend_all(replica->sessions, replica->now_ms);
     }
     replica->leader_ready = ready;
@@ -536,7 +537,7 @@ static void follow_serving(struct replica *replica)
         bool asked = replica_step(replica, &event) == ERR_OK;
         replica->serving_asked_ms = asked ? replica->now_ms : 0;
     }
-    if (replica->serving_index <= replica->applied_index) {
+    if (PLANT(SERVE_EARLY, true, replica->serving_index <= replica->applied_index)) {
         replica->serving = true;
         log_info("replica", "serving", "applied=%" PRIu64 " leader=%" PRIu64,
                  replica->applied_index, replica->leader);
@@ -557,7 +558,7 @@ void replica_time(struct replica *replica, uint64_t now_ms)
     replica->deadline_ms = now_ms;
     struct raft_event event = {.type = RAFT_EV_STALLED};
     (void)replica_step(replica, &event);
-    sessions_shift(replica->sessions, late);
+    sessions_shift(replica->sessions, PLANT(EXPIRE_STALLED, 0, late));
 }
 
 static uint64_t least(uint64_t a, uint64_t b)

@@ -15,6 +15,7 @@
 
 #include "common/check.h"
 #include "common/logging.h"
+#include "common/plant.h"
 #include "server/replica_internal.h"
 
 #define NONCE_BYTES      16u
@@ -140,7 +141,7 @@ void client_send_pong(struct replica *replica, struct client *client)
 {
     Wire__Pong pong = WIRE__PONG__INIT;
     pong.ping = client->ping;
-    pong.confirmed_ping = client->confirmed_ping;
+    pong.confirmed_ping = PLANT(LEASE_ALONE, client->ping, client->confirmed_ping);
     pong.applied_zxid = replica->applied_index;
     pong.leader = replica->leader;
     Wire__ToClient message = WIRE__TO_CLIENT__INIT;
@@ -385,7 +386,7 @@ static enum err take_request(struct replica *replica, struct client *client,
         return take_op(replica, client, request);
     }
     bool read_index = request->body_case == WIRE__REQUEST__BODY_SYNC;
-    if (read_index || request->zxid_seen > replica->applied_index) {
+    if (read_index || PLANT(READ_NO_WAIT, false, request->zxid_seen > replica->applied_index)) {
         enum err err = wait_add(replica, client, message, read_index);
         if (err != ERR_OK) {
             answer_error(replica, client, request->call, err);
@@ -439,7 +440,7 @@ static enum err take_reclaim(struct replica *replica, struct client *client,
     }
     client->watcher.last_grant++;
     for (size_t i = 0; i < reclaim->n_nodes; i++) {
-        answer_grant(replica, client, reclaim->nodes[i]->ino);
+        PLANT(RECLAIM_NO_PROMISE, (void)0, answer_grant(replica, client, reclaim->nodes[i]->ino));
         resync(replica, client, reclaim->nodes[i]);
     }
     Wire__Reclaimed reclaimed = WIRE__RECLAIMED__INIT;

@@ -11,6 +11,7 @@
 
 #include "common/check.h"
 #include "common/logging.h"
+#include "common/plant.h"
 #include "server/replica_internal.h"
 
 #define COMPACT_MS      1000u  /* the length of the log is looked at so often */
@@ -44,7 +45,8 @@ static void compact(struct replica *replica)
 {
     uint64_t keep = replica->low_space ? 0 : replica->log_keep_bytes;
     uint64_t index = replica->env.log_index_of_bytes(replica->env.context, keep);
-    uint64_t durable = tree_durable_index(replica->tree);
+    uint64_t durable =
+        PLANT(COMPACT_UNFLUSHED, replica->applied_index, tree_durable_index(replica->tree));
 
     if (index > durable + 1) {
         index = durable + 1;

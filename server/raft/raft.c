@@ -12,6 +12,7 @@
  *   3. Effects stay until raft_effects_done. Events may be stepped between raft_effects and
  *      raft_effects_done (their effects are the next turn's), but none that truncates the log.
  */
+#include "common/plant.h"
 #include "server/raft/raft_internal.h"
 
 #include <stdlib.h>
@@ -77,7 +78,8 @@ bool raft_record_is_durable(const struct raft *raft)
 
 bool raft_leader_is_ready(const struct raft *raft)
 {
-    return raft->role == RAFT_LEADER && raft->log.commit_index >= raft->noop_index;
+    return raft->role == RAFT_LEADER &&
+           PLANT(READ_BEFORE_NOOP, true, raft->log.commit_index >= raft->noop_index);
 }
 
 /* ---- messages ---- */

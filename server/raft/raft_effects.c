@@ -4,6 +4,7 @@
  * the effects of a turn. What can wait until all events of the turn are in (appends, heartbeats,
  * acknowledgements, saves) is computed here, so that it is done once for all of them.
  */
+#include "common/plant.h"
 #include "server/raft/raft_internal.h"
 
 #include <stdlib.h>
@@ -94,7 +95,7 @@ void raft_send(struct raft *raft, struct raft_message message)
     if (message.term == 0) {
         message.term = raft->term;
     }
-    if (raft_record_is_durable(raft)) {
+    if (PLANT(VOTE_EARLY, true, raft_record_is_durable(raft))) {
         raft_outbox_add(raft, &raft->out, &message);
     } else {
         CHECK(message.entry_count == 0); /* a leader's record is durable */
@@ -209,8 +210,9 @@ const struct raft_effects *raft_effects(struct raft *raft)
     effects->snapshot_count = raft->snapshot_count;
     effects->reads = raft->done_reads;
     effects->read_count = raft->done_read_count;
-    effects->apply_index =
-        log->commit_index < log->durable_index ? log->commit_index : log->durable_index;
+    effects->apply_index = PLANT(APPLY_UNSYNCED, true, log->commit_index < log->durable_index)
+                               ? log->commit_index
+                               : log->durable_index;
     effects->role_changed = raft->role != raft->role_reported ||
                             raft->leader != raft->leader_reported ||
                             raft->term != raft->term_reported;

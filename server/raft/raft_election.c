@@ -26,6 +26,7 @@
  *
  * Rule 2 yields when the leader's connection broke: a killed process is replaced at once.
  */
+#include "common/plant.h"
 #include "server/raft/raft_internal.h"
 
 #define GONE_MS         30u /* leader's connection broke: pre-vote after 0 to this */
@@ -328,7 +329,8 @@ void raft_on_prevote(struct raft *raft, const struct raft_message *message)
 void raft_on_vote(struct raft *raft, const struct raft_message *message)
 {
     bool is_free = raft->vote == message->from || (raft->vote == 0 && raft->leader == 0);
-    bool grant = message->term == raft->term && is_free && is_up_to_date(raft, message);
+    bool grant = message->term == raft->term && is_free &&
+                 PLANT(VOTE_ANY_LOG, true, is_up_to_date(raft, message));
 
     CHECK_OP(message->term, <=, raft->term);
     if (grant) {

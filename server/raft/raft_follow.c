@@ -12,6 +12,7 @@
  *   3. It acknowledges min(durable, verified): durable entries that a message of this term's
  *      leader has covered. What an older leader sent does not count (CONSENSUS 10).
  */
+#include "common/plant.h"
 #include "server/raft/raft_internal.h"
 
 enum fit {
@@ -220,7 +221,8 @@ void raft_on_heartbeat(struct raft *raft, const struct raft_message *message)
 void raft_follower_flush(struct raft *raft)
 {
     const struct raft_log *log = &raft->log;
-    uint64_t match = log->durable_index < raft->verified ? log->durable_index : raft->verified;
+    uint64_t equal = PLANT(ACK_UNVERIFIED, UINT64_MAX, raft->verified);
+    uint64_t match = log->durable_index < equal ? log->durable_index : equal;
 
     if (raft->role != RAFT_FOLLOWER || raft->leader == 0 ||
         (match <= raft->acked && !raft->ack_wanted)) {

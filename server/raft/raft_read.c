@@ -15,6 +15,7 @@
  *
  * Invariant: the first `asked` reads have a round, ascending; the others have none.
  */
+#include "common/plant.h"
 #include "server/raft/raft_internal.h"
 
 #include <stdlib.h>
@@ -118,7 +119,7 @@ void raft_reads_confirm(struct raft *raft, uint64_t round)
 {
     struct raft_reads *reads = &raft->reads;
 
-    while (reads->asked > 0 && read_at(reads, 0)->round <= round) {
+    while (reads->asked > 0 && PLANT(READ_NO_ROUND, true, read_at(reads, 0)->round <= round)) {
         struct raft_waiting_read read = pop(reads);
         if (read.from == 0) {
             finish(raft, read.context, read.index, ERR_OK);

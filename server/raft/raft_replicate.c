@@ -10,6 +10,7 @@
  *   3. A peer's match is what that peer said is durable and equal, in this term.
  *   4. Heartbeats carry no entries and wait for no window (CONSENSUS 13).
  */
+#include "common/plant.h"
 #include "server/raft/raft_internal.h"
 
 #define RESEND_MS_MAX 5000u /* for a peer that answers heartbeats but no appends */
@@ -104,7 +105,7 @@ void raft_leader_commit(struct raft *raft)
     struct raft_log *log = &raft->log;
     uint64_t index = raft_voters_reach(raft, log->durable_index, match_of);
 
-    if (index <= log->commit_index || index < raft->noop_index) {
+    if (index <= log->commit_index || PLANT(OLD_TERM_COMMIT, false, index < raft->noop_index)) {
         return;
     }
     CHECK_OP(index, <=, log->last_index);
@@ -122,7 +123,9 @@ void raft_leader_commit(struct raft *raft)
 
 static uint64_t commit_for(const struct raft *raft, const struct raft_progress *peer)
 {
-    return peer->match < raft->log.commit_index ? peer->match : raft->log.commit_index;
+    uint64_t known = PLANT(HEARTBEAT_COMMIT, UINT64_MAX, peer->match);
+
+    return known < raft->log.commit_index ? known : raft->log.commit_index;
 }
 
 /* round 0: only tells the commit index and wants no answer. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/plant.h"
 #include "server/tree/tree_internal.h"
 
 #define SESSION_FORMAT 1u
@@ -173,11 +174,11 @@ enum err tree_session_close(struct apply *apply, const Wire__SessionCloseOp *op)
     if (!load(tree, op->session, &session)) {
         return ERR_SESSION_EXPIRED;
     }
-    if (session.epoch != op->epoch) {
+    if (PLANT(CLOSE_OLD_EPOCH, false, session.epoch != op->epoch)) {
         return ERR_SESSION_MOVED;
     }
     tree->kv.scan(tree->kv.context, key.bytes, key.len, 9, gather_ephemeral, &inos);
-    for (size_t i = 0; i < inos.len; i += 8) {
+    for (size_t i = 0; i < PLANT(EPHEMERALS_STAY, 0, inos.len); i += 8) {
         /* One that lay below another one has gone with it. */
         tree_dir_drop_all(apply, get_be64(inos.data + i));
     }

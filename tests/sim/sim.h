@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "common/omap.h"
+#include "common/plant.h"
 #include "common/wire.h"
 #include "tests/sim/sim_client.h"
 #include "tests/sim/sim_model.h"
@@ -24,14 +25,6 @@
 
 #define SIM_NODES_MAX 5u      /* < SIM_PEERS */
 #define SIM_ADDRESS   "sim:1" /* of every node */
-
-/* Bugs of the rim that are planted on purpose: the checks must find each. */
-enum sim_plant {
-    SIM_PLANT_NONE,
-    SIM_PLANT_NO_SYNC,     /* the disk says synced and has not done it */
-    SIM_PLANT_NO_VOTE,     /* {term, vote} is said to be durable and is not written */
-    SIM_PLANT_EARLY_SAVED, /* entries are said to be durable before they are written */
-};
 
 /* ---- rates, drawn per seed ---- */
 
@@ -66,8 +59,8 @@ struct sim {
     uint64_t seed;
     uint64_t random;
     bool trace;
-    enum sim_plant plant;
-    bool healing; /* no more faults */
+    enum plant plant; /* a bug of the rim, to be found */
+    bool healing;     /* no more faults */
     uint64_t healed_us;
     bool quiet; /* no more requests */
     bool ended; /* nothing begins any more: the queue runs empty */
@@ -90,6 +83,7 @@ struct sim {
     struct omap *acked;   /* data of acknowledged creates */
     struct omap *digests; /* index -> digest */
     struct omap *leaders; /* term -> leader */
+    uint64_t last_term;   /* the newest that had a leader */
     struct omap *votes;   /* term, node -> candidate */
 };
 
@@ -110,7 +104,7 @@ struct sim_totals {
 };
 
 /* Runs one seed to its end with all checks. */
-void sim_run(uint64_t seed, enum sim_plant plant, bool trace, struct sim_totals *totals);
+void sim_run(uint64_t seed, enum plant plant, bool trace, struct sim_totals *totals);
 
 /* ---- checks (sim_check.c) ---- */
 

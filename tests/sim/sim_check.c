@@ -53,6 +53,18 @@ static void show_applied(struct sim_node *node)
     }
 }
 
+/* A leader has everything that was committed in the terms before its own. One that learns late that
+ * it was elected may lack what a newer leader has committed since. */
+static void check_complete(const struct sim_node *node, uint64_t term)
+{
+    struct sim *sim = node->sim;
+    uint64_t missing = sim_model_missing(sim, &node->durable);
+    if (term > sim->last_term && missing != 0) {
+        sim_failed(sim, "a leader lacks what was committed", node->id, missing);
+    }
+    sim->last_term = term > sim->last_term ? term : sim->last_term;
+}
+
 void sim_check_node(struct sim_node *node)
 {
     struct sim *sim = node->sim;
@@ -72,6 +84,7 @@ void sim_check_node(struct sim_node *node)
     if (status.role == RAFT_LEADER) {
         sim_only_one(sim, sim->leaders, status.term, node->id, "two leaders in one term");
         if (!node->led) {
+            check_complete(node, status.term);
             sim_trace(sim, "node %" PRIu64 " leads term %" PRIu64 " from %" PRIu64, node->id,
                       status.term, status.last_index);
             sim_new_leader(node);

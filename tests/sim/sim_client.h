@@ -30,6 +30,7 @@ struct client_conn {
     uint64_t to_node_us;   /* FIFO: the last delivery so far */
     uint64_t to_client_us;
     uint64_t zxid;       /* the newest state that this connection has shown */
+    uint64_t event_zxid; /* of the newest event */
     uint64_t zxid_floor; /* a welcome shows nothing older */
 };
 

@@ -331,6 +331,13 @@ void sim_load_answered(struct sim_client *client, const Wire__Answer *answer)
 
 void sim_load_event(struct sim_client *client, const Wire__Event *event)
 {
+    struct client_conn *conn = client->conn;
+    bool is_change = event->kind != WIRE__EVENT_KIND__EVENT_RESYNC &&
+                     event->kind != WIRE__EVENT_KIND__EVENT_REVOKED;
+    if (event->zxid < conn->event_zxid || (is_change && event->zxid <= conn->zxid)) {
+        sim_failed(client->sim, "an event comes behind what it changed", client->id, event->zxid);
+    }
+    conn->event_zxid = event->zxid;
     for (size_t i = 0; i < SIM_CLIENTS; i++) {
         if (client->cached[i].valid && client->cached[i].ino == event->ino) {
             client->cached[i].valid = false;

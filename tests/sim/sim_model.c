@@ -464,6 +464,17 @@ void sim_model_applied(struct sim_node *node, const struct raft_entry *entry)
     apply(sim, entry);
 }
 
+uint64_t sim_model_missing(const struct sim *sim, const struct sim_durable *durable)
+{
+    const struct sim_model *model = sim->model;
+    for (uint64_t index = 1; index <= model->count; index++) {
+        if (index > durable->count || durable->hash[index - 1] != model->outcomes[index].hash) {
+            return index;
+        }
+    }
+    return 0;
+}
+
 /* ---- answers ---- */
 
 void sim_model_check_write(struct sim_client *client, uint64_t sequence, const Wire__Answer *answer)

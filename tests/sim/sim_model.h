@@ -14,6 +14,7 @@
 
 struct sim;
 struct sim_client;
+struct sim_durable;
 struct sim_model;
 struct sim_node;
 
@@ -21,6 +22,8 @@ struct sim_model *sim_model_new(void);
 void sim_model_free(struct sim_model *model);
 /* A node has applied these entries. */
 void sim_model_applied(struct sim_node *node, const struct raft_entry *entry);
+/* The first applied entry that does not lie there; 0: all do. */
+uint64_t sim_model_missing(const struct sim *sim, const struct sim_durable *durable);
 uint64_t sim_entry_hash(const struct raft_entry *entry);
 /* Fails unless the answer is what the model says of the command that stands at its zxid. */
 void sim_model_check_write(struct sim_client *client, uint64_t sequence,

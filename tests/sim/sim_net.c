@@ -277,6 +277,16 @@ static void check_votes(struct sim_node *node, const struct raft_message *messag
     }
 }
 
+/* What is said in a term is said when that term is durable. A pre-vote is about one to come. */
+static void check_term(struct sim_node *node, const struct raft_message *message)
+{
+    bool to_come = message->type == RAFT_MSG_PREVOTE ||
+                   (message->type == RAFT_MSG_PREVOTE_ANSWER && !message->reject);
+    if (!to_come && message->term > node->term_durable) {
+        sim_failed(node->sim, "a message of a term that is not durable", node->id, message->term);
+    }
+}
+
 void sim_net_send_raft(void *context, const struct raft_message *message)
 {
     struct sim_node *node = context;
@@ -285,6 +295,7 @@ void sim_net_send_raft(void *context, const struct raft_message *message)
         sim_failed(sim, "a message to nobody", message->to, message->type);
     }
     check_votes(node, message);
+    check_term(node, message);
     sim_note(sim, message->type ^ message->term << 8 ^ message->log_index << 24);
     size_t count = message->entry_count;
     size_t part = count;

@@ -334,8 +334,9 @@ void sim_node_wipe(struct sim_node *node)
     node->installing = false;
     node->term_durable = 0;
     node->vote_durable = 0;
-    node->identity =
-        (struct replica_identity){.id = node->id, .incarnation = sim_random(sim, 0) | 1};
+    bool same = sim->plant == PLANT_WIPED_VOTER;
+    node->identity = (struct replica_identity){
+        .id = node->id, .incarnation = same ? node->identity.incarnation : sim_random(sim, 0) | 1};
     sim_store_wipe(node);
     sim_node_start(node);
 }
@@ -345,6 +346,7 @@ void sim_node_done(struct sim_node *node)
     CHECK(!node->up);
     omap_free(node->rows);
     omap_free(node->flushed);
+    buffer_done(&node->state_before);
     sim_disk_free(node->disk);
     free(node->durable.hash);
     free(node->credit.hash);

@@ -70,6 +70,7 @@ struct sim_node {
     struct omap *rows;           /* all rows, as the tree sees them */
     struct omap *flushed;        /* what a crash leaves */
     struct kv kv;                /* over rows */
+    struct buffer state_before;  /* the state row as of the entry before, for a planted bug */
     bool giving[SIM_PEERS];      /* a snapshot to that node is under way */
     bool installing;             /* rows are those of a snapshot: the log is to fit them */
     struct sim_durable incoming; /* installing: the entries in it */
@@ -143,6 +144,9 @@ void sim_store_poll(void *context, uint64_t now_ms, uint64_t log_bytes);
 /* Makes *to a copy of `from`. */
 void sim_store_copy(struct omap **to, const struct omap *from);
 void sim_store_flush(struct sim_node *node);
+/* PLANT_SNAPSHOT_TWICE: the applied index in these rows of the node is that of so many entries
+ * before. */
+uint64_t sim_store_tear(struct sim_node *node, struct omap *rows);
 void sim_store_crash(struct sim_node *node);
 void sim_store_wipe(struct sim_node *node);
 

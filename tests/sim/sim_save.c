@@ -41,14 +41,53 @@ static void save_report(const struct log_save *work, struct log_saved *saved)
     }
 }
 
+/* ---- planted bugs ---- */
+
+static int sync_nothing(void *context, int fd)
+{
+    (void)context;
+    (void)fd;
+    return 0;
+}
+
+static int sync_no_folder(void *context, const char *folder)
+{
+    (void)context;
+    (void)folder;
+    return 0;
+}
+
+static void plant_in_disk(struct sim_node *node)
+{
+    if (node->sim->plant == PLANT_NO_SYNC) {
+        node->io.fdatasync = sync_nothing;
+    } else if (node->sim->plant == PLANT_FOLDER_NOT_SYNCED) {
+        node->io.sync_folder = sync_no_folder;
+    }
+}
+
+static enum err truncate_log(struct sim_node *node, uint64_t index)
+{
+    struct log_io right = node->io;
+    if (node->sim->plant == PLANT_TRUNCATION_NOT_SYNCED) {
+        node->io.fdatasync = sync_nothing;
+        node->io.sync_folder = sync_no_folder;
+    }
+    enum err err = log_truncate(node->log, index);
+    node->io = right;
+    return err;
+}
+
+/* ---- saves ---- */
+
 static enum err save_write(struct sim_node *node, const struct log_save *work)
 {
     enum err err = ERR_OK;
-    if (work->save_term && node->sim->plant != SIM_PLANT_NO_VOTE) {
+    if (work->save_term && node->sim->plant != PLANT_VOTE_NOT_SAVED) {
         err = log_save_term(node->log, work->term, work->vote);
     }
     if (err == ERR_OK && work->truncate) {
-        err = log_truncate(node->log, work->truncate_index);
+        err = truncate_log(node, work->truncate_index);
     }
     if (err == ERR_OK && work->entry_count > 0) {
         err = log_append(node->log, work->entries, work->entry_count);
@@ -158,7 +197,7 @@ static void saves_do(struct sim_node *node, size_t count)
         save_free(save);
     }
     node->saving = false;
-    if (node->sim->plant != SIM_PLANT_EARLY_SAVED) {
+    if (node->sim->plant != PLANT_EARLY_SAVED) {
         replica_log_saved(node->replica, &saved);
     }
     save_next(node);
@@ -196,7 +235,7 @@ static void save_next(struct sim_node *node)
     sim_at(sim, sim->now_us + 20 + sim_random(sim, node->sync_us_max), save_done, event);
 }
 
-/* What SIM_PLANT_EARLY_SAVED reports before it is true. */
+/* What PLANT_EARLY_SAVED reports before it is true. */
 struct lie {
     struct sim_node *node;
     uint64_t life;
@@ -241,7 +280,7 @@ enum err sim_save_submit(void *context, const struct log_save *work)
     }
     *node->saves_end = save;
     node->saves_end = &save->next;
-    if (node->sim->plant == SIM_PLANT_EARLY_SAVED) {
+    if (node->sim->plant == PLANT_EARLY_SAVED) {
         lie_tell(node, work);
     }
     save_next(node);
@@ -332,22 +371,12 @@ void sim_save_fit(struct sim_node *node)
     }
 }
 
-/* SIM_PLANT_NO_SYNC. */
-static int sync_nothing(void *context, int fd)
-{
-    (void)context;
-    (void)fd;
-    return 0;
-}
-
 void sim_save_open(struct sim_node *node)
 {
     struct sim *sim = node->sim;
     struct buffer error = {0};
     node->io = *sim_disk_io(node->disk);
-    if (sim->plant == SIM_PLANT_NO_SYNC) {
-        node->io.fdatasync = sync_nothing;
-    }
+    plant_in_disk(node);
     struct log_options options = {
         .folder = FOLDER, .io = &node->io, .segment_bytes = sim->rates.segment_bytes};
     if (log_open(&options, &node->log, &node->log_state, &error) != ERR_OK) {
@@ -361,6 +390,8 @@ void sim_save_open(struct sim_node *node)
          state->vote != node->vote_durable)) {
         sim_failed(sim, "a crash took a durable vote", node->id, state->term);
     }
+    node->term_durable = state->term; /* It may have become durable as we crashed. */
+    node->vote_durable = state->vote;
 }
 
 /* The first entry of a new ensemble; it replaces that of a forming that was cut off. */

@@ -56,10 +56,27 @@ static void arrives_at_client(struct sim *sim, void *arg)
     letter_free(letter);
 }
 
+/* PLANT_EVENT_LATE: events wait while what was said behind them passes. PLANT_RESYNC_LOST. */
+static bool is_spoilt(struct sim_node *node, struct client_conn *conn,
+                      const Wire__ToClient *message)
+{
+    struct sim *sim = node->sim;
+    if (message->body_case != WIRE__TO_CLIENT__BODY_EVENT) {
+        return false;
+    }
+    if (sim->plant == PLANT_EVENT_LATE) {
+        uint64_t late_us = sim->now_us + 20 + sim_random(sim, 2 * sim->rates.delay_us_max);
+        letter_post(sim, letter_new(conn, &message->base), &late_us, arrives_at_client);
+        return true;
+    }
+    return sim->plant == PLANT_RESYNC_LOST &&
+           message->event->kind == WIRE__EVENT_KIND__EVENT_RESYNC;
+}
+
 void sim_serve_send(void *context, struct client_conn *conn, const Wire__ToClient *message)
 {
     struct sim_node *node = context;
-    if (!node->failed) {
+    if (!node->failed && !is_spoilt(node, conn, message)) {
         letter_post(node->sim, letter_new(conn, &message->base), &conn->to_client_us,
                     arrives_at_client);
     }

@@ -91,6 +91,7 @@ void sim_snapshot_wanted(void *context, uint64_t to)
                               .to_life = sim->node[to - 1].life,
                               .index = replica_applied(from->replica, &term)};
     sim_store_copy(&giving->rows, from->rows);
+    giving->index -= sim_store_tear(from, giving->rows);
     giving->log.hash = sim_new(giving->index * sizeof(uint64_t));
     giving->log.count = (size_t)giving->index;
     giving->log.capacity = giving->log.count;

@@ -484,7 +484,7 @@ static void begin_faults(struct sim *sim)
     sim_at(sim, QUIET_US, quieten, NULL);
 }
 
-static struct sim *sim_begin(uint64_t seed, enum sim_plant plant, bool trace)
+static struct sim *sim_begin(uint64_t seed, enum plant plant, bool trace)
 {
     struct sim *sim = sim_new(sizeof *sim);
     sim->seed = seed;
@@ -543,7 +543,7 @@ static void sim_done(struct sim *sim)
     free(sim);
 }
 
-void sim_run(uint64_t seed, enum sim_plant plant, bool trace, struct sim_totals *totals)
+void sim_run(uint64_t seed, enum plant plant, bool trace, struct sim_totals *totals)
 {
     struct sim *sim = sim_begin(seed, plant, trace);
     while (sim->heap_count > 0 && sim->heap[0].at_us <= END_US) {
