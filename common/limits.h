@@ -29,6 +29,10 @@
 #define SESSIONS_MAX               65536u /* sessions of an ensemble */
 #define CONNECTIONS_MAX            4096u  /* client connections of a replica */
 #define REQUESTS_WAITING_MAX       4096u  /* requests of one connection that wait for something */
+#define WRITES_WAITING_BYTES_MAX   (16u * MIB) /* and bytes of its writes; above: it is not read */
+#define PROPOSALS_MAX              65536u      /* writes that wait in a replica, and their bytes; */
+#define PROPOSALS_BYTES_MAX        (96u * MIB) /* above: nobody who writes is read */
+#define FORWARD_UNSENT_BYTES_MAX   (4u * MIB)  /* to the leader; above: no more is forwarded */
 #define SEND_QUEUE_BYTES_MAX       (16u * MIB) /* unsent bytes of one connection; above: closed */
 #define PROMISES_PER_SESSION_MAX   1000000u    /* callbacks; at the limit the oldest is revoked */
 #define PASSWORD_BYTES             16u         /* of a session */

@@ -95,6 +95,12 @@ static bool env_is_connected(void *context, uint64_t replica)
     return peer_conns_is_connected(((struct daemon *)context)->peers, replica);
 }
 
+static bool env_has_room(void *context, uint64_t replica)
+{
+    return peer_conns_unsent_bytes(((struct daemon *)context)->peers, replica) <
+           FORWARD_UNSENT_BYTES_MAX;
+}
+
 static void env_client_send(void *context, struct client_conn *conn, const Wire__ToClient *message)
 {
     (void)context;
@@ -553,6 +559,7 @@ static enum err open_replica(struct daemon *daemon)
         .peer_send_raft = env_send_raft,
         .peer_send = env_send,
         .peer_is_connected = env_is_connected,
+        .peer_has_room = env_has_room,
         .client_send = env_client_send,
         .client_close = env_client_close,
         .client_resume = env_client_resume,

@@ -5,8 +5,7 @@
  *
  * Invariants:
  *   1. The hash table keeps the order of admission (uthash iterates in order of insertion).
- *   2. unsent is true whenever some proposal has sent_ms 0: the common turn with nothing to offer
- *      looks at nothing else than the oldest proposal.
+ *   2. All before unsent_from have been offered (NULL: all): a turn looks at the new ones only.
  */
 #include "server/proposal.h"
 
@@ -22,7 +21,8 @@ struct proposal_row {
 
 struct proposals {
     struct proposal_row *rows;
-    bool unsent;
+    struct proposal_row *unsent_from;
+    size_t bytes;
     uint64_t looked_ms; /* when all were last looked at for their age */
 };
 
@@ -33,6 +33,10 @@ struct proposals *proposals_new(void)
 
 static void row_free(struct proposals *proposals, struct proposal_row *row)
 {
+    if (proposals->unsent_from == row) {
+        proposals->unsent_from = row->hh.next;
+    }
+    proposals->bytes -= row->proposal.bytes.len;
     HASH_DEL(proposals->rows, row);
     buffer_done(&row->proposal.bytes);
     free(row);
@@ -63,7 +67,8 @@ enum err proposals_add(struct proposals *proposals, const struct proposal_key *k
                        struct client *client, uint64_t call, struct buffer *bytes)
 {
     struct proposal_row *row = row_find(proposals, key);
-    if (row == NULL) {
+    bool is_new = row == NULL;
+    if (is_new) {
         row = calloc(1, sizeof *row);
         if (row == NULL) {
             return ERR_MEMORY;
@@ -75,13 +80,18 @@ enum err proposals_add(struct proposals *proposals, const struct proposal_key *k
             return ERR_MEMORY;
         }
     }
+    proposals->bytes += bytes->len - row->proposal.bytes.len;
     buffer_done(&row->proposal.bytes);
     row->proposal.bytes = *bytes;
     *bytes = (struct buffer){0};
     row->proposal.client = client;
     row->proposal.call = call;
     row->proposal.sent_ms = 0;
-    proposals->unsent = true;
+    if (!is_new) {
+        proposals->unsent_from = proposals->rows; /* it stands somewhere among them */
+    } else if (proposals->unsent_from == NULL) {
+        proposals->unsent_from = row;
+    }
     return ERR_OK;
 }
 
@@ -115,28 +125,33 @@ void proposals_unsend(struct proposals *proposals)
     for (struct proposal_row *row = proposals->rows; row != NULL; row = row->hh.next) {
         row->proposal.sent_ms = 0;
     }
-    proposals->unsent = proposals->rows != NULL;
+    proposals->unsent_from = proposals->rows;
 }
 
 void proposals_offer(struct proposals *proposals, uint64_t now_ms, uint64_t again_ms,
                      bool (*each)(void *arg, const struct proposal *proposal), void *arg)
 {
-    if (!proposals->unsent && now_ms - proposals->looked_ms < again_ms) {
-        return;
+    struct proposal_row *row = proposals->unsent_from;
+    if (now_ms - proposals->looked_ms >= again_ms) {
+        proposals->looked_ms = now_ms;
+        row = proposals->rows;
     }
-    proposals->looked_ms = now_ms;
-    proposals->unsent = false;
-    for (struct proposal_row *row = proposals->rows; row != NULL; row = row->hh.next) {
+    for (; row != NULL; row = row->hh.next) {
         struct proposal *proposal = &row->proposal;
         if (proposal->sent_ms != 0 && now_ms - proposal->sent_ms < again_ms) {
             continue;
         }
         if (!each(arg, proposal)) {
-            proposals->unsent = true;
-            return;
+            break;
         }
         proposal->sent_ms = now_ms;
     }
+    proposals->unsent_from = row;
+}
+
+size_t proposals_bytes(const struct proposals *proposals)
+{
+    return proposals->bytes;
 }
 
 size_t proposals_count(const struct proposals *proposals)

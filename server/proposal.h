@@ -63,5 +63,6 @@ void proposals_offer(struct proposals *proposals, uint64_t now_ms, uint64_t agai
                      bool (*each)(void *arg, const struct proposal *proposal), void *arg);
 
 size_t proposals_count(const struct proposals *proposals);
+size_t proposals_bytes(const struct proposals *proposals);
 
 #endif

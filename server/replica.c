@@ -558,7 +558,7 @@ void replica_time(struct replica *replica, uint64_t now_ms)
     replica->deadline_ms = now_ms;
     struct raft_event event = {.type = RAFT_EV_STALLED};
     (void)replica_step(replica, &event);
-    sessions_shift(replica->sessions, PLANT(EXPIRE_STALLED, 0, late));
+    sessions_shift(replica->sessions, late);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)

@@ -57,6 +57,8 @@ struct replica_env {
     void (*peer_send_raft)(void *context, const struct raft_message *message);
     void (*peer_send)(void *context, uint64_t replica, const Wire__PeerMessage *message);
     bool (*peer_is_connected)(void *context, uint64_t replica);
+    /* Whether less than FORWARD_UNSENT_BYTES_MAX to it are unsent. */
+    bool (*peer_has_room)(void *context, uint64_t replica);
     /* To a client: packed at once. Above SEND_QUEUE_BYTES_MAX the rim closes the connection and
      * calls replica_client_closed in a later turn. */
     void (*client_send)(void *context, struct client_conn *conn, const Wire__ToClient *message);
@@ -166,8 +168,8 @@ void replica_client_closed(struct replica *replica, struct client *client);
 /* One message of the client. ERR_MALFORMED (wrong order, impossible fields): close. */
 enum err replica_client_message(struct replica *replica, struct client *client,
                                 const Wire__ToReplica *message);
-/* REQUESTS_WAITING_MAX requests wait: stop reading until client_resume. */
-bool replica_client_is_full(const struct client *client);
+/* Too much of it waits, or of all who write: stop reading until client_resume. */
+bool replica_client_is_full(struct replica *replica, struct client *client);
 
 /* ---- the turn ---- */
 

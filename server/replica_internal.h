@@ -55,7 +55,8 @@ struct client {
     uint64_t epoch;
     uint64_t ping; /* newest; 0: none yet */
     uint64_t confirmed_ping;
-    size_t waiting; /* waits and proposals of this client */
+    size_t waiting;       /* waits and proposals of this client */
+    size_t waiting_bytes; /* of the proposals */
     struct watcher watcher;
 };
 
@@ -112,6 +113,7 @@ struct replica {
     struct proposals *proposals;
     struct client *clients;
     size_t client_count;
+    bool crowded; /* too many proposals: clients were told to wait */
     struct wait *waits;
     struct wait **waits_end;
     uint64_t last_wait;
@@ -232,8 +234,8 @@ void requests_result(struct replica *replica, const struct tree_result *result);
 void requests_events(struct replica *replica, const struct tree_result *result);
 void client_send(struct replica *replica, struct client *client, const Wire__ToClient *message);
 void client_send_pong(struct replica *replica, struct client *client);
-/* `client` (may be NULL) has one thing less that waits. */
-void client_release(struct replica *replica, struct client *client);
+/* `client` (may be NULL) has one thing of so many bytes less that waits. */
+void client_release(struct replica *replica, struct client *client, size_t bytes);
 
 /* ---- answer.c ---- */
 

@@ -390,7 +390,8 @@ static void offer(struct replica *replica)
         return;
     }
     if (replica->leader == 0 ||
-        !replica->env.peer_is_connected(replica->env.context, replica->leader)) {
+        !replica->env.peer_is_connected(replica->env.context, replica->leader) ||
+        !replica->env.peer_has_room(replica->env.context, replica->leader)) {
         return;
     }
     struct forward forward = {.count = 0};

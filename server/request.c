@@ -71,9 +71,45 @@ void replica_client_closed(struct replica *replica, struct client *client)
     free(client);
 }
 
-bool replica_client_is_full(const struct client *client)
+static bool is_crowded(const struct replica *replica, size_t part)
 {
-    return client->waiting >= REQUESTS_WAITING_MAX;
+    return proposals_count(replica->proposals) >= PROPOSALS_MAX / part ||
+           proposals_bytes(replica->proposals) >= PROPOSALS_BYTES_MAX / part;
+}
+
+static bool has_much(const struct client *client, size_t part)
+{
+    return client->waiting >= REQUESTS_WAITING_MAX / part ||
+           client->waiting_bytes >= WRITES_WAITING_BYTES_MAX / part;
+}
+
+bool replica_client_is_full(struct replica *replica, struct client *client)
+{
+    bool is_crowd = client->waiting_bytes > 0 && is_crowded(replica, 1);
+    bool is_full = is_crowd || has_much(client, 1);
+    replica->crowded = replica->crowded || is_crowd;
+    client->was_full = client->was_full || is_full;
+    return is_full;
+}
+
+static void resume(struct replica *replica, struct client *client)
+{
+    if (client->was_full && !has_much(client, 2) && !replica->crowded) {
+        client->was_full = false;
+        replica->env.client_resume(replica->env.context, client->conn);
+    }
+}
+
+/* There is room again for all who write. */
+static void resume_crowd(struct replica *replica)
+{
+    if (!replica->crowded || is_crowded(replica, 2)) {
+        return;
+    }
+    replica->crowded = false;
+    for (struct client *client = replica->clients; client != NULL; client = client->next) {
+        resume(replica, client);
+    }
 }
 
 void client_send(struct replica *replica, struct client *client, const Wire__ToClient *message)
@@ -81,23 +117,21 @@ void client_send(struct replica *replica, struct client *client, const Wire__ToC
     replica->env.client_send(replica->env.context, client->conn, message);
 }
 
-static void client_hold(struct client *client)
+static void client_hold(struct client *client, size_t bytes)
 {
     client->waiting++;
-    client->was_full = client->was_full || replica_client_is_full(client);
+    client->waiting_bytes += bytes;
 }
 
-void client_release(struct replica *replica, struct client *client)
+void client_release(struct replica *replica, struct client *client, size_t bytes)
 {
     if (client == NULL) {
         return;
     }
-    CHECK(client->waiting > 0);
+    CHECK(client->waiting > 0 && client->waiting_bytes >= bytes);
     client->waiting--;
-    if (client->was_full && client->waiting < REQUESTS_WAITING_MAX / 2) {
-        client->was_full = false;
-        replica->env.client_resume(replica->env.context, client->conn);
-    }
+    client->waiting_bytes -= bytes;
+    resume(replica, client);
 }
 
 /* ---- hello, ping ---- */
@@ -180,10 +214,12 @@ static enum err propose_op(struct replica *replica, struct client *client, uint6
         /* A reconnected client asks again while its old connection still stands. */
         const struct proposal *first = proposals_find(replica->proposals, key);
         struct client *holder = first != NULL ? first->client : NULL;
+        size_t held_bytes = first != NULL ? first->bytes.len : 0;
+        size_t len = bytes.len;
         err = proposals_add(replica->proposals, key, client, call, &bytes);
         if (err == ERR_OK) {
-            client_hold(client);
-            client_release(replica, holder);
+            client_hold(client, len);
+            client_release(replica, holder, held_bytes);
         }
     }
     buffer_done(&bytes);
@@ -305,7 +341,7 @@ static enum err wait_add(struct replica *replica, struct client *client,
     wait->number = read_index ? ++replica->last_wait : 0;
     *replica->waits_end = wait;
     replica->waits_end = &wait->next;
-    client_hold(client);
+    client_hold(client, 0);
     return ERR_OK;
 }
 
@@ -386,7 +422,7 @@ static enum err take_request(struct replica *replica, struct client *client,
         return take_op(replica, client, request);
     }
     bool read_index = request->body_case == WIRE__REQUEST__BODY_SYNC;
-    if (read_index || PLANT(READ_NO_WAIT, false, request->zxid_seen > replica->applied_index)) {
+    if (read_index || request->zxid_seen > replica->applied_index) {
         enum err err = wait_add(replica, client, message, read_index);
         if (err != ERR_OK) {
             answer_error(replica, client, request->call, err);
@@ -519,6 +555,7 @@ void requests_serving(struct replica *replica)
 
 void requests_turn(struct replica *replica)
 {
+    resume_crowd(replica);
     struct wait **link = &replica->waits;
     while (*link != NULL) {
         struct wait *wait = *link;
@@ -533,7 +570,7 @@ void requests_turn(struct replica *replica)
         }
         if (wait->client != NULL) {
             answer_read(replica, wait->client, wait->message->request);
-            client_release(replica, wait->client);
+            client_release(replica, wait->client, 0);
         }
         wire_free(&wait->message->base);
         free(wait);
@@ -567,6 +604,7 @@ void requests_result(struct replica *replica, const struct tree_result *result)
     if (key.kind == PROPOSAL_COMMAND && client->epoch != result->epoch) {
         return;
     }
+    size_t bytes = proposal->bytes.len;
     proposals_remove(replica->proposals, proposal);
     if (key.kind == PROPOSAL_OPEN) {
         opened(replica, client, result);
@@ -576,7 +614,7 @@ void requests_result(struct replica *replica, const struct tree_result *result)
             replica->env.client_close(replica->env.context, client->conn, "session closed");
         }
     }
-    client_release(replica, client);
+    client_release(replica, client, bytes);
 }
 
 /* ---- events ---- */

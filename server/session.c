@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "common/check.h"
-#include "common/plant.h"
 #include "common/table.h"
 
 #define BATCHES_MAX    64u
@@ -187,7 +186,7 @@ void sessions_confirm_batch(struct sessions *sessions, uint64_t number,
 bool sessions_extend(struct sessions *sessions, uint64_t id, uint64_t now_ms)
 {
     struct session *session = sessions_find(sessions, id);
-    if (session == NULL || PLANT(TOUCH_CLOSING, false, session->close_asked_ms != 0)) {
+    if (session == NULL || session->close_asked_ms != 0) {
         return false;
     }
     session->deadline_ms = now_ms + session->timeout_ms;

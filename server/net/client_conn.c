@@ -105,7 +105,7 @@ static void on_frame(void *arg, const struct frame *frame)
     wire_free(message);
     if (err != ERR_OK) {
         refuse(conn, err_text(err));
-    } else if (replica_client_is_full(conn->client)) {
+    } else if (replica_client_is_full(replica, conn->client)) {
         stream_pause(conn->stream);
     }
 }

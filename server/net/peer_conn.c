@@ -358,6 +358,13 @@ bool peer_conns_is_connected(const struct peer_conns *conns, uint64_t replica)
     return false;
 }
 
+size_t peer_conns_unsent_bytes(struct peer_conns *conns, uint64_t replica)
+{
+    const struct stream *stream = stream_to(conns, replica);
+
+    return stream != NULL ? stream_unsent_bytes(stream) : 0;
+}
+
 /* ---- opening ---- */
 
 static const struct stream_events events = {

@@ -72,5 +72,6 @@ uint64_t peer_conn_replica(const struct peer_conn *conn);
 void peer_conns_send_raft(struct peer_conns *conns, const struct raft_message *message);
 void peer_conns_send(struct peer_conns *conns, uint64_t replica, const Wire__PeerMessage *message);
 bool peer_conns_is_connected(const struct peer_conns *conns, uint64_t replica);
+size_t peer_conns_unsent_bytes(struct peer_conns *conns, uint64_t replica);
 
 #endif

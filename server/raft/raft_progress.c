@@ -16,7 +16,6 @@
  *
  * Invariants: match < next; inflight_count is 0 in PROBE and SNAPSHOT; inflight last_index ascends.
  */
-#include "common/plant.h"
 #include "server/raft/raft_internal.h"
 
 #include <string.h>
@@ -124,7 +123,7 @@ uint64_t raft_voters_reach(const struct raft *raft, uint64_t self,
     uint64_t to_come = kind_reaches(raft, false /* to come */, self, value_of);
     uint64_t before = UINT64_MAX;
 
-    if (PLANT(JOINT_ONE_MAJORITY, false, raft->is_joint)) {
+    if (raft->is_joint) {
         before = kind_reaches(raft, true /* of before */, self, value_of);
     }
     return to_come < before ? to_come : before;

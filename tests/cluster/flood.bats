@@ -109,3 +109,14 @@ make_node()
     catches_up "$frozen" "$leader"
     peaks_below "$(own_mib)" "frozen follower"
 }
+
+@test "clients that write large nodes at full speed and never read" {
+    start_ensemble 3
+    make_node 1
+    flood 1 write /node 1048576 2 &
+    flood 2 write /node 1048576 2
+    wait $!
+    peaks_below $(($(own_mib) + 2 * $(limit_mib SEND_QUEUE_BYTES_MAX))) "large writes"
+    answers_soon
+    ctl_any --timeout 40 set /node x
+}

@@ -131,6 +131,7 @@ static void node_replica_new(struct sim_node *node)
         .peer_send_raft = sim_net_send_raft,
         .peer_send = sim_net_send,
         .peer_is_connected = sim_net_is_connected,
+        .peer_has_room = sim_net_is_connected,
         .client_send = sim_serve_send,
         .client_close = sim_serve_close,
         .client_resume = sim_serve_resume,

@@ -370,6 +370,7 @@ static int begin(void **state, bool recovered)
         .peer_send_raft = send_raft,
         .peer_send = send_peer,
         .peer_is_connected = is_connected,
+        .peer_has_room = is_connected,
         .client_send = send_client,
         .client_close = close_client,
         .client_resume = resume_client,
