@@ -474,7 +474,13 @@ uint64_t peer_conns_turn(struct peer_conns *conns, uint64_t now_ms)
     }
     LIST_FOREACH(conn, &conns->all, link)
     {
-        if (conn->limit_ms != 0 && now_ms >= conn->limit_ms) {
+        if (conn->limit_ms == 0 || now_ms < conn->limit_ms) {
+            continue;
+        }
+        if (conn->dialed != NULL) {
+            log_debug("net", "peer_unreachable", "address=%s reason=\"no answer\"", conn->address);
+            give_up(conn);
+        } else {
             refuse(conn, "it did not introduce itself in time");
         }
     }
