@@ -102,6 +102,32 @@ static void a_clients_proposals_go_with_it_and_a_resend_replaces_its_first(void 
     proposals_free(proposals);
 }
 
+static void bytes_are_counted_and_what_is_removed_is_not_offered(void **state)
+{
+    (void)state;
+    struct proposals *proposals = proposals_new();
+    struct proposal_key key = {.kind = PROPOSAL_COMMAND, .a = 1, .b = 2};
+    struct taken taken = {.max = 1};
+    for (uint64_t i = 1; i <= 4; i++) {
+        add(proposals, i, NULL);
+    }
+    add(proposals, 4, NULL); /* asked again: counted once */
+    assert_int_equal(proposals_bytes(proposals), 4);
+    proposals_offer(proposals, 100, 1000, take, &taken);
+    proposals_remove(proposals, proposals_find(proposals, &key)); /* the next one */
+    assert_int_equal(proposals_bytes(proposals), 3);
+    taken.max = 8;
+    proposals_offer(proposals, 100, 1000, take, &taken);
+    assert_int_equal(taken.count, 3);
+    assert_int_equal(taken.sequence[1], 3);
+    assert_int_equal(taken.sequence[2], 4);
+    add(proposals, 3, NULL); /* offered before: once more, and nothing else */
+    proposals_offer(proposals, 101, 1000, take, &taken);
+    assert_int_equal(taken.count, 4);
+    assert_int_equal(taken.sequence[3], 3);
+    proposals_free(proposals);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -109,6 +135,7 @@ int main(void)
         cmocka_unit_test(what_the_leader_had_no_room_for_is_offered_in_the_next_turn),
         cmocka_unit_test(after_a_change_of_leader_and_after_a_while_all_are_offered_again),
         cmocka_unit_test(a_clients_proposals_go_with_it_and_a_resend_replaces_its_first),
+        cmocka_unit_test(bytes_are_counted_and_what_is_removed_is_not_offered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
