@@ -8,13 +8,15 @@
  * others. At an index where a majority of the voters has told the same digest, one that is not ours
  * means that this replica has diverged: it stops. Digests travel on a timer and not in the messages
  * of the core, as nothing in consensus depends on them. The digest is a chain over all writes, so
- * one difference stays visible at every later index.
+ * one difference stays visible at every later index. It covers what entries write and not what lies
+ * in the store: a row that a disk changed is seen when an entry makes another row of it, not before.
  *
  * Levels. Each replica tells the highest level that it knows when it meets others. When all members
  * have told a higher one than the tree has, the leader raises it by a log entry. A replica that finds
  * a level above its own in its tree stops: it would apply what it does not understand.
  */
 #include <inttypes.h>
+#include <string.h>
 
 #include "common/check.h"
 #include "common/logging.h"
@@ -60,7 +62,7 @@ static void judge(struct replica *replica, struct peer *peer, uint64_t index)
 {
     const struct digest_note *own = note_at(replica->digests, index);
     const struct digest_note *other = note_at(peer->digests, index);
-    size_t majority = members_voters(members_now(replica)) / 2 + 1;
+    size_t majority = raft_members_voters(members_now(replica)) / 2 + 1;
 
     if (own->index != index || other->index != index || own->digest == other->digest) {
         return;
@@ -73,15 +75,18 @@ static void judge(struct replica *replica, struct peer *peer, uint64_t index)
         replica->env.fail(replica->env.context, ERR_CORRUPT, "state differs from the majority's");
         return;
     }
-    if (peer->diverged) {
-        return; /* said */
+    /* A first alarm may come before all have told; the graver one is said when it is known. */
+    enum peer_alarm alarm =
+        supporters(replica, index, own->digest) >= majority ? PEER_DIVERGED : PEER_DIFFERS;
+    if (peer->alarm >= alarm) {
+        return;
     }
-    peer->diverged = true;
-    if (supporters(replica, index, own->digest) >= majority) {
-        log_error("replica", "peer_diverged", "peer=%" PRIu64 " index=%" PRIu64, peer->id, index);
+    peer->alarm = alarm;
+    if (alarm == PEER_DIVERGED) {
+        log_warn("replica", "peer_diverged", "peer=%" PRIu64 " index=%" PRIu64, peer->id, index);
     } else {
         log_error("replica", "states_differ",
-                  "peer=%" PRIu64 " index=%" PRIu64 " action=\"no majority says who is right\"",
+                  "peer=%" PRIu64 " index=%" PRIu64 " action=\"no majority says yet who is right\"",
                   peer->id, index);
     }
 }
@@ -104,6 +109,16 @@ void agreement_applied(struct replica *replica)
     }
 }
 
+void agreement_met(struct peer *peer, const struct replica_hello *hello)
+{
+    /* CONSENSUS 0: what a former life told was told by another one. */
+    if (peer->incarnation != hello->incarnation) {
+        memset(peer->digests, 0, sizeof peer->digests);
+        peer->alarm = PEER_AGREES;
+    }
+    peer->feature_level = hello->feature_level;
+}
+
 enum err agreement_take_digests(struct replica *replica, struct peer *from,
                                 const Wire__StateDigests *digests)
 {
@@ -114,7 +129,7 @@ enum err agreement_take_digests(struct replica *replica, struct peer *from,
         return ERR_OK;
     }
     for (size_t i = 0; i < digests->n_index; i++) {
-        if (digests->index[i] % DIGEST_EVERY != 0) {
+        if (digests->index[i] == 0 || digests->index[i] % DIGEST_EVERY != 0) {
             return ERR_MALFORMED;
         }
         *note_at(from->digests, digests->index[i]) =
@@ -148,14 +163,16 @@ static void tell_digests(struct replica *replica)
     message.body_case = WIRE__PEER_MESSAGE__BODY_STATE_DIGESTS;
     message.state_digests = &digests;
     for (size_t i = 0; i < replica->peer_count; i++) {
-        replica->env.peer_send(replica->env.context, replica->peer[i].id, &message);
+        /* A guest or a newcomer may know less than the members do. */
+        if (replica->peer[i].feature_level >= FEATURE_DIGESTS) {
+            replica->env.peer_send(replica->env.context, replica->peer[i].id, &message);
+        }
     }
 }
 
 /* ---- levels ---- */
 
-/* The highest level that all members know; 0: not all have told. */
-static uint32_t common_level(struct replica *replica)
+uint32_t agreement_common_level(struct replica *replica)
 {
     const struct raft_members *members = members_now(replica);
     uint32_t level = replica->feature_level;
@@ -175,7 +192,7 @@ static uint32_t common_level(struct replica *replica)
 
 static void raise_level(struct replica *replica)
 {
-    uint32_t level = common_level(replica);
+    uint32_t level = agreement_common_level(replica);
     Wire__FeatureLevelOp raise = WIRE__FEATURE_LEVEL_OP__INIT;
     Wire__Op op = WIRE__OP__INIT;
 

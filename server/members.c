@@ -280,16 +280,6 @@ static enum err add(struct raft_members *members, uint64_t id, const char *addre
     return ERR_OK;
 }
 
-size_t members_voters(const struct raft_members *members)
-{
-    size_t count = 0;
-
-    for (size_t i = 0; i < members->count; i++) {
-        count += members->member[i].voter ? 1 : 0;
-    }
-    return count;
-}
-
 static void drop(struct raft_members *members, const struct raft_member *member)
 {
     size_t at = (size_t)(member - members->member);
@@ -315,7 +305,7 @@ static enum err edit(struct replica *replica, const Wire__MembersChange *wanted,
         member->joining = !member->voter;
         return ERR_OK;
     }
-    if (member->voter && members_voters(members) == 1) {
+    if (member->voter && raft_members_voters(members) == 1) {
         return ERR_LAST_VOTER;
     }
     if (wanted->id == replica->identity.id) {

@@ -75,6 +75,13 @@ struct digest_note {
 #define DIGEST_EVERY 1024u /* entries */
 #define DIGEST_NOTES 64u   /* that are remembered of each replica */
 
+/* What the log has said of a peer's digests, from mild to grave: each is said once. */
+enum peer_alarm {
+    PEER_AGREES,   /* nothing */
+    PEER_DIFFERS,  /* from ours, and nobody could say who is right */
+    PEER_DIVERGED, /* from a majority's, and that is ours */
+};
+
 struct peer {
     uint64_t id;
     bool known;   /* its hello came */
@@ -84,7 +91,7 @@ struct peer {
     uint64_t form_again_ms; /* empty: send Form (again) then */
     uint64_t low_space_ms;  /* it said then that its disk is low; 0: it is not */
     uint32_t feature_level; /* the highest that it knows */
-    bool diverged;          /* its state is another one; said in the log */
+    enum peer_alarm alarm;
     struct digest_note digests[DIGEST_NOTES];
     bool refuses_growth; /* and that it leads and refuses writes that grow */
     uint64_t
@@ -181,7 +188,6 @@ enum err peers_propose_op(struct replica *replica, Wire__Op *op);
 
 /* The members that count for identity: the core's, or the founders before it runs. */
 const struct raft_members *members_now(const struct replica *replica);
-size_t members_voters(const struct raft_members *members);
 /* Whether this peer is the member of its id: what it answers counts. */
 bool members_is_member(const struct replica *replica, const struct peer *peer);
 /* Someone who is no member that we know of, but knows newer members than we do: that we can answer
@@ -201,12 +207,16 @@ void members_client_closed(struct replica *replica, const struct client *client)
 
 /* ---- agreement.c ---- */
 
+/* The hello of a peer, before its incarnation is taken over. */
+void agreement_met(struct peer *peer, const struct replica_hello *hello);
 /* After each applied entry. */
 void agreement_applied(struct replica *replica);
 enum err agreement_take_digests(struct replica *replica, struct peer *from,
                                 const Wire__StateDigests *digests);
 /* Whether this program knows the level of the tree; else it has said so. */
 bool agreement_knows_level(const struct replica *replica);
+/* The highest level that all members know; 0: not all have told. */
+uint32_t agreement_common_level(struct replica *replica);
 void agreement_turn(struct replica *replica);
 
 /* ---- upkeep.c ---- */

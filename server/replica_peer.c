@@ -71,8 +71,8 @@ enum err replica_peer_hello(struct replica *replica, const struct replica_hello 
     peer->known = true;
     peer->empty = empty;
     peer->refused = false;
+    agreement_met(peer, hello);
     peer->incarnation = hello->incarnation;
-    peer->feature_level = hello->feature_level;
     peer->form_again_ms = 0;
     return ERR_OK;
 }

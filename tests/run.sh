@@ -35,7 +35,7 @@ run_file()
     begin=$(date +%s)
     case $1 in
     *.bats) timeout -k 10 "$(limit_of "$1")" bats --tap "$1" ;;
-    */sim/sim) timeout -k 10 "$(limit_of "$1")" "$1" "${SEEDS:-200}" "${FIRST:-1}" ;;
+    */sim/sim) timeout -k 10 "$(limit_of "$1")" "$1" "${SEEDS:-600}" "${FIRST:-1}" ;;
     *) CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 10 "$(limit_of "$1")" "$1" ;;
     esac >"$results/$name.tap" 2>"$results/$name.err" </dev/null
     status=$?

@@ -82,6 +82,7 @@ enum err raft_members_encode(const struct raft_members *members, struct buffer *
 enum err raft_members_decode(const uint8_t *data, size_t len, struct raft_members *out);
 const struct raft_member *raft_members_find(const struct raft_members *members, uint64_t id);
 bool raft_members_is_joint(const struct raft_members *members);
+size_t raft_members_voters(const struct raft_members *members);
 
 /* ---- messages ---- */
 

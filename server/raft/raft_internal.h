@@ -66,7 +66,6 @@ bool raft_log_scanned(struct raft_log *log, uint64_t term_before, struct raft_en
 
 /* The value that a majority of the `count` values reaches; 0 for no values. Sorts them. */
 uint64_t raft_quorum(uint64_t *values, size_t count);
-size_t raft_members_voters(const struct raft_members *members);
 /* Whether the members can be wanted: not joint, at least one voter, each of a known incarnation, and
  * where it is a voter now too, of that one. */
 bool raft_members_can_follow(const struct raft_members *now, const struct raft_members *wanted);

@@ -14,8 +14,11 @@
 #include "common/version.h"
 #include "server/tree/tree_internal.h"
 
-#define STATE_FORMAT 2u
-#define ROOT_MODE    0755u
+/* Of the state row. The level lies in it only above FEATURE_BASE: until then a program from before
+ * the levels can have the folder back (CONSENSUS 33). */
+#define STATE_FORMAT_BASE  1u
+#define STATE_FORMAT_LEVEL 2u
+#define ROOT_MODE          0755u
 
 enum state_offset {
     STATE_VERSION_OF_FORMAT = 0,
@@ -27,6 +30,7 @@ enum state_offset {
     STATE_NODE_COUNT = 41,
     STATE_DATA_BYTES = 49,
     STATE_SESSION_COUNT = 57,
+    STATE_ROW_BYTES_BASE = 65,
     STATE_FEATURE_LEVEL = 65,
     STATE_ROW_BYTES = 69,
 };
@@ -38,8 +42,9 @@ void tree_state_store(struct tree *tree)
 {
     struct row_key key = key_of_state();
     uint8_t row[STATE_ROW_BYTES];
+    bool has_level = tree->feature_level > FEATURE_BASE;
 
-    row[STATE_VERSION_OF_FORMAT] = STATE_FORMAT;
+    row[STATE_VERSION_OF_FORMAT] = has_level ? STATE_FORMAT_LEVEL : STATE_FORMAT_BASE;
     put_be64(row + STATE_INDEX, tree->index);
     put_be64(row + STATE_TERM, tree->term);
     put_be64(row + STATE_TIME, (uint64_t)tree->time_ns);
@@ -49,20 +54,34 @@ void tree_state_store(struct tree *tree)
     put_be64(row + STATE_DATA_BYTES, tree->data_bytes);
     put_be64(row + STATE_SESSION_COUNT, tree->session_count);
     put_be32(row + STATE_FEATURE_LEVEL, tree->feature_level);
-    tree->kv.put(tree->kv.context, key.bytes, key.len, row, sizeof(row));
+    tree->kv.put(tree->kv.context, key.bytes, key.len, row,
+                 has_level ? STATE_ROW_BYTES : STATE_ROW_BYTES_BASE);
+}
+
+/* Whether the level lies in this state row, which must be one of the two formats. */
+static bool state_has_level(const struct buffer *row)
+{
+    const uint8_t *bytes = row->data;
+    bool has_level = false;
+
+    CHECK_OP(row->len, >=, STATE_ROW_BYTES_BASE);
+    has_level = bytes[STATE_VERSION_OF_FORMAT] == STATE_FORMAT_LEVEL;
+    CHECK(has_level || bytes[STATE_VERSION_OF_FORMAT] == STATE_FORMAT_BASE);
+    CHECK_OP(row->len, ==, has_level ? STATE_ROW_BYTES : STATE_ROW_BYTES_BASE);
+    return has_level;
 }
 
 static bool state_load(struct tree *tree)
 {
     struct row_key key = key_of_state();
     const uint8_t *row = NULL;
+    bool has_level = false;
 
     if (!row_get(tree, &key, &tree->value)) {
         return false;
     }
     row = tree->value.data;
-    CHECK_OP(tree->value.len, ==, STATE_ROW_BYTES);
-    CHECK_OP(row[STATE_VERSION_OF_FORMAT], ==, STATE_FORMAT);
+    has_level = state_has_level(&tree->value);
     tree->index = get_be64(row + STATE_INDEX);
     tree->term = get_be64(row + STATE_TERM);
     tree->time_ns = (int64_t)get_be64(row + STATE_TIME);
@@ -71,7 +90,7 @@ static bool state_load(struct tree *tree)
     tree->node_count = get_be64(row + STATE_NODE_COUNT);
     tree->data_bytes = get_be64(row + STATE_DATA_BYTES);
     tree->session_count = get_be64(row + STATE_SESSION_COUNT);
-    tree->feature_level = get_be32(row + STATE_FEATURE_LEVEL);
+    tree->feature_level = has_level ? get_be32(row + STATE_FEATURE_LEVEL) : FEATURE_BASE;
     return true;
 }
 
@@ -154,7 +173,7 @@ uint64_t tree_durable_index(struct tree *tree)
     if (!tree->kv.get_durable(tree->kv.context, key.bytes, key.len, &tree->value)) {
         return 0;
     }
-    CHECK_OP(tree->value.len, ==, STATE_ROW_BYTES);
+    (void)state_has_level(&tree->value);
     return get_be64((const uint8_t *)tree->value.data + STATE_INDEX);
 }
 

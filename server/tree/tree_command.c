@@ -61,8 +61,9 @@ static bool op_is_valid(const Wire__Op *op)
                op->session_attach->nonce.len == NONCE_BYTES;
     case WIRE__OP__BODY_SESSION_CLOSE:
     case WIRE__OP__BODY_CANCEL:
-    case WIRE__OP__BODY_FEATURE_LEVEL:
         return true;
+    case WIRE__OP__BODY_FEATURE_LEVEL:
+        return op->feature_level->level != 0;
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;

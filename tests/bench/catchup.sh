@@ -65,12 +65,7 @@ printf '%-26s %9s %8s %10s %10s %8s %8s   (%s entries)\n' "" "back ms" snapshot 
 for keep in 256 16; do
     write_configs 3
     sed -i "1i log_keep_mib = $keep" "$T"/*/conf
-    for i in 1 2 3; do
-        start_replica "$i"
-    done
-    for i in 1 2 3; do
-        wait_for 20 serves "$i"
-    done
+    start_replicas
     start_writers
     measure "away, log_keep_mib = $keep" away
     measure "wiped, log_keep_mib = $keep" wiped

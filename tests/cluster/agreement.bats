@@ -44,12 +44,7 @@ has_level() { [ "$(level "$1")" = "$2" ]; }
     write_configs 3
     sed -i '1i feature_level = 1' "$T/2/conf"
     local i
-    for i in 1 2 3; do
-        start_replica "$i"
-    done
-    for i in 1 2 3; do
-        wait_for 20 serves "$i"
-    done
+    start_replicas
     ctl 1 create /a x
     sleep 2.5 # the level is looked at once a second
     [ "$(level 1)" = 1 ]

@@ -27,12 +27,7 @@ start_clocked_ensemble()
     done
     # shellcheck disable=SC2034 # start_replica uses it
     PREFIX=with_clock
-    for i in 1 2 3; do
-        start_replica "$i"
-    done
-    for i in 1 2 3; do
-        wait_for 20 serves "$i"
-    done
+    start_replicas
 }
 
 # hours_ahead PATH: of the true clock, as the time at which the node was made says.

@@ -37,12 +37,7 @@ start_on_small_disks()
         mount -o loop "$T/image$i" "$T/disk$i" || skip "no loop device can be mounted here"
         sed -i "s|^data = .*|data = $T/disk$i/data|" "$T/$i/conf"
     done
-    for i in 1 2 3; do
-        start_replica "$i"
-    done
-    for i in 1 2 3; do
-        wait_for 20 serves "$i"
-    done
+    start_replicas
 }
 
 # Not one block is left.

@@ -149,12 +149,7 @@ new_member()
     write_configs 3
     sed -i '1i log_keep_mib = 16' "$T"/*/conf
     local i
-    for i in 1 2 3; do
-        start_replica "$i"
-    done
-    for i in 1 2 3; do
-        wait_for 20 serves "$i"
-    done
+    start_replicas
     start_load x 1 2
     kill_replica 3
     ctl 1 create /big

@@ -125,17 +125,23 @@ start_replica()
     PIDS[i]=$!
 }
 
+# start_replicas: all that are configured, until they serve.
+start_replicas()
+{
+    local i
+    for ((i = 1; i <= COUNT; i++)); do
+        start_replica "$i"
+    done
+    for ((i = 1; i <= COUNT; i++)); do
+        wait_for 20 serves "$i"
+    done
+}
+
 # start_ensemble N: N replicas that serve.
 start_ensemble()
 {
-    local i
     write_configs "$1"
-    for ((i = 1; i <= $1; i++)); do
-        start_replica "$i"
-    done
-    for ((i = 1; i <= $1; i++)); do
-        wait_for 20 serves "$i"
-    done
+    start_replicas
 }
 
 kill_replica()

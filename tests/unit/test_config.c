@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "common/version.h"
+
 #define EXAMPLE_FILE   "packaging/quorumd.conf.example"
 #define TEXT_BYTES     4096u
 #define SENTENCE_BYTES 512u
@@ -180,13 +182,15 @@ static void every_key_is_taken(void **state)
     struct fixture *fixture = *state;
     const struct config *config = &fixture->config;
 
-    expect_good(fixture, "# a comment\n; another\n\n"
-                         "id = 2 ; this is number two\ndata = /srv/q\n"
-                         "listen = 127.0.0.2:7000\nlisten = [::1]\nlisten = localhost\n"
-                         "socket = none\npeer_listen = 0.0.0.0:2999\nkey_file = $\n"
-                         "log_level = debug\nheartbeat_ms = 10\nelection_min_ms = 30\n"
-                         "election_max_ms = 31\n[members]\n3 = c.example\n1 = [fd00::1]:1\n"
-                         "2 = b.example:2\n");
+    expect_good(
+        fixture,
+        "# a comment\n; another\n\n"
+        "id = 2 ; this is number two\ndata = /srv/q\n"
+        "listen = 127.0.0.2:7000\nlisten = [::1]\nlisten = localhost\n"
+        "socket = none\npeer_listen = 0.0.0.0:2999\nkey_file = $\n"
+        "log_level = debug\nheartbeat_ms = 10\nelection_min_ms = 30\n"
+        "election_max_ms = 31\nfeature_level = 1\n[members]\n3 = c.example\n1 = [fd00::1]:1\n"
+        "2 = b.example:2\n");
     assert_int_equal(config->id, 2);
     assert_string_equal(config->data, "/srv/q");
     assert_int_equal(config->listen_count, 3);
@@ -204,6 +208,7 @@ static void every_key_is_taken(void **state)
     assert_int_equal(config->heartbeat_ms, 10);
     assert_int_equal(config->election_min_ms, 30);
     assert_int_equal(config->election_max_ms, 31);
+    assert_int_equal(config->feature_level, FEATURE_BASE);
 }
 
 static void members_are_sorted_voters_of_no_incarnation(void **state)
@@ -359,6 +364,8 @@ static void a_bad_number_is_refused(void **state)
         {"election_min_ms = 1s\n", 1, "election_min_ms = 1s: must be a number from 1 to 60000"},
         {"election_max_ms = 60001\n", 1,
          "election_max_ms = 60001: must be a number from 1 to 60000"},
+        {"feature_level = 0\n", 1, "feature_level = 0: must be a number from 1 to 2"},
+        {"feature_level = 3\n", 1, "feature_level = 3: must be a number from 1 to 2"},
     };
 
     EXPECT_REFUSALS(*state, refusals);
