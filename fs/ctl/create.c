@@ -151,12 +151,17 @@ static enum ctl_exit take_node(struct ctl *ctl, int argc, char **argv, struct no
     uint32_t mask = mask_of_process();
     const char *text = argc > 1 ? argv[1] : NULL;
 
-    node->kind = ctl->given['d'] ? WIRE__KIND__KIND_DIR : WIRE__KIND__KIND_FILE;
+    node->kind = ctl->given['d']   ? WIRE__KIND__KIND_DIR
+                 : ctl->given['l'] ? WIRE__KIND__KIND_PLAIN
+                                   : WIRE__KIND__KIND_FILE;
     node->mode = (ctl->given['d'] ? 0777u : 0666u) & ~mask;
     node->ephemeral = ctl->given['e'];
     node->sequential = ctl->given['s'];
     if (ctl->given['m'] && parse_mode(ctl->value['m'], &node->mode) != ERR_OK) {
         return ctl_usage(ctl, "'%s' is not a mode", ctl->value['m']);
+    }
+    if (ctl->given['d'] && ctl->given['l']) {
+        return ctl_usage(ctl, "--dir and --plain exclude each other");
     }
     if (text != NULL && ctl->given['d']) {
         return ctl_usage(ctl, "a directory has no data");
@@ -218,12 +223,16 @@ const struct command command_create = {
             "  -s, --sequential       append the next number of the parent to the name\n"
             "  -p, --parents          make the directories above, too\n"
             "  -m, --mode MODE        octal (default 666, a directory 777, less umask)\n"
-            "      --dir              make a directory\n",
+            "      --dir              make a directory\n"
+            "      --plain            a node as ZooKeeper's clients make it, with data and\n"
+            "                         children: a mount shows it as a directory while it\n"
+            "                         has children or no data, else as a file\n",
     .options = {{'e', "ephemeral", false},
                 {'s', "sequential", false},
                 {'p', "parents", false},
                 {'m', "mode", true},
-                {'d', "dir", false}},
+                {'d', "dir", false},
+                {'l', "plain", false}},
     .arguments_min = 1,
     .arguments_max = 2,
     .run = run,

@@ -57,12 +57,30 @@ static void listing_of_parent_drop(struct mount *mount, uint64_t ino)
     }
 }
 
+/* Data has come or gone: of what is shown as a directory it is a name in it. */
+static void data_name_changed(struct mount *mount, struct inode *inode, bool had_data)
+{
+    if (had_data == (inode->attr.data_bytes > 0) || !inode_may_be_dir(&inode->attr)) {
+        return;
+    }
+    listing_drop(mount, inode);
+    inode->names_mark = mount->change_count;
+    if (inode->nlookup[FACE_DIR] > 0) {
+        uint64_t nodeid = inode_nodeid(mount, inode->ino, FACE_DIR);
+        order_name(mount, nodeid, DATA_NAME, sizeof DATA_NAME - 1);
+        order_inode(mount, nodeid, false /* attr_only: its listing is cached as pages */);
+    }
+}
+
 static void data_changed(struct mount *mount, const Wire__Attr *attr)
 {
+    const struct inode *known = inode_find(mount, attr->ino);
+    bool had_data = known != NULL && known->attr.data_bytes > 0;
     struct inode *inode = inode_take(mount, attr, 0, false /* make */);
     if (inode == NULL) {
         return;
     }
+    data_name_changed(mount, inode, had_data);
     inode->changed_ms = clock_monotonic_ms();
     if (inode->content != NULL && inode->content->mzxid != inode->attr.mzxid) {
         content_drop(mount, inode);
@@ -168,6 +186,15 @@ void changes_event(struct mount *mount, const Wire__Event *event)
     case _WIRE__EVENT_KIND_IS_INT_SIZE:
         break;
     }
+}
+
+void changes_own_face(struct mount *mount, struct inode *inode, enum face face, bool had_data)
+{
+    enum face other = face == FACE_DIR ? FACE_FILE : FACE_DIR;
+    if (inode->nlookup[other] > 0) {
+        order_inode(mount, inode_nodeid(mount, inode->ino, other), true /* attr_only */);
+    }
+    data_name_changed(mount, inode, had_data);
 }
 
 void changes_own_names(struct mount *mount, struct inode *parent)

@@ -5,6 +5,7 @@
 #ifndef QUORUMFS_CHANGES_H
 #define QUORUMFS_CHANGES_H
 
+#include "fs/mount/inode.h"
 #include "fs/mount/mount.h"
 
 /* An event of the client, in commit order. */
@@ -18,6 +19,10 @@ void changes_detached(struct mount *mount);
 
 /* An answer shows that changes of this inode have been missed: the kernel forgets all of it. */
 void changes_missed(struct mount *mount, struct inode *inode);
+
+/* A change of this host by one face of an inode: the kernel forgets what it holds of the other one,
+ * and of its name if data has come or gone (`had_data`: before). */
+void changes_own_face(struct mount *mount, struct inode *inode, enum face face, bool had_data);
 
 /* An operation of this host changed the names in a directory: pages of its listing are old. */
 void changes_own_names(struct mount *mount, struct inode *parent);

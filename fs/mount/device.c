@@ -100,6 +100,9 @@ static ssize_t device_read(int fd, void *bytes, size_t len, void *userdata)
             see_init(device, header, body, body_len);
         }
         device->kill_privilege = see_kill_privilege(header->opcode, body, body_len);
+        device->mount->requests += header->opcode != FUSE_FORGET &&
+                                   header->opcode != FUSE_BATCH_FORGET &&
+                                   header->opcode != FUSE_INTERRUPT;
     }
     return got;
 }

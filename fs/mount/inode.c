@@ -25,6 +25,11 @@
 #define ROOT_NODEID 1u
 #define NS_PER_S    1000000000
 
+bool inode_may_be_dir(const Wire__Attr *attr)
+{
+    return attr->kind == WIRE__KIND__KIND_DIR || attr->kind == WIRE__KIND__KIND_PLAIN;
+}
+
 enum face inode_face(const Wire__Attr *attr)
 {
     if (attr->kind == WIRE__KIND__KIND_DIR) {
@@ -120,8 +125,13 @@ struct inode *inode_take(struct mount *mount, const Wire__Attr *attr, uint64_t g
             inode->changed_ms = clock_monotonic_ms();
         }
         if (inode_face(&inode->attr) != inode_face(attr) && inode_is_held(inode)) {
-            /* Its name, which we do not know, now means another nodeid. */
+            /* Its name now means another nodeid, and its directory lists another type. */
             order_epoch(mount);
+            const struct inode *parent = inode_find(mount, attr->parent);
+            if (parent != NULL && parent->nlookup[FACE_DIR] > 0) {
+                order_inode(mount, inode_nodeid(mount, parent->ino, FACE_DIR),
+                            false /* attr_only */);
+            }
         }
         bool missed = mount->events_missing && inode->attr.azxid != attr->azxid;
         inode->attr = *attr;
@@ -215,6 +225,22 @@ static struct timespec timespec_of(int64_t ns)
     return time;
 }
 
+bool inode_is_data(const struct inode *inode, enum face face)
+{
+    return face == FACE_FILE && inode_face(&inode->attr) == FACE_DIR;
+}
+
+/* Permission bits. What is no directory by its kind may lack the right to enter, and the data of a
+ * directory is no program. */
+static mode_t mode_of(const Wire__Attr *attr, enum face face)
+{
+    mode_t mode = attr->mode & 07777u;
+    if (face == FACE_FILE) {
+        return inode_face(attr) == FACE_DIR ? mode & 0666u : mode;
+    }
+    return attr->kind == WIRE__KIND__KIND_PLAIN ? mode | (mode & 0444u) >> 2 : mode;
+}
+
 void inode_stat(const struct mount *mount, const struct inode *inode, enum face face,
                 struct stat *out)
 {
@@ -226,7 +252,7 @@ void inode_stat(const struct mount *mount, const struct inode *inode, enum face 
     publish_view(inode, &view);
     *out = (struct stat){0};
     out->st_ino = inode_nodeid(mount, inode->ino, face);
-    out->st_mode = inode_type(attr, face) | (attr->mode & 07777u);
+    out->st_mode = inode_type(attr, face) | mode_of(attr, face);
     out->st_nlink = inode->gone ? 0 : 1;
     out->st_uid = attr->uid;
     out->st_gid = attr->gid;

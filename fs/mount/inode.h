@@ -51,6 +51,12 @@ struct inode {
     struct listing *listing; /* a page of the children, or NULL (listing.c) */
 };
 
+/* The name of the file in a directory that is the data of the directory. */
+#define DATA_NAME ".znode-data"
+
+/* It is, or may come to be, shown as a directory. */
+bool inode_may_be_dir(const Wire__Attr *attr);
+
 /* The face under which a node is shown now. */
 enum face inode_face(const Wire__Attr *attr);
 
@@ -76,6 +82,10 @@ void inode_hold(struct inode *inode, enum face face);
 void inode_forget(struct mount *mount, uint64_t nodeid, uint64_t count);
 
 bool inode_is_held(const struct inode *inode);
+
+/* This face is the data of what is shown as a directory: the file DATA_NAME in it. Its mode and
+ * owner are those of the directory, and cannot be set. */
+bool inode_is_data(const struct inode *inode, enum face face);
 
 /* S_IFDIR, S_IFREG, ... */
 mode_t inode_type(const Wire__Attr *attr, enum face face);

@@ -60,6 +60,8 @@ struct mount {
     bool reclaiming;       /* promises are being reclaimed: answers are held back */
     bool events_missing;   /* no replica pushes changes at the moment */
 
+    uint64_t requests; /* of the kernel, without FORGET and INTERRUPT, which are no questions */
+
     struct statvfs statfs; /* last known; answered from memory */
     bool statfs_asked;
     uint64_t statfs_ms; /* when it was last asked for */

@@ -10,6 +10,7 @@
 
 #include "common/limits.h"
 #include "common/logging.h"
+#include "fs/mount/special.h"
 
 /* Background requests (RELEASE, read-ahead) that the kernel keeps in flight. */
 #define BACKGROUND_MAX 64u
@@ -70,7 +71,7 @@ struct inode *ops_inode(fuse_req_t req, fuse_ino_t nodeid, enum face *out_face)
     enum face face = FACE_FILE;
     struct inode *inode = inode_of_nodeid(ops_mount(req), nodeid, &face);
     if (inode == NULL) {
-        (void)fuse_reply_err(req, ESTALE);
+        (void)fuse_reply_err(req, special_is(nodeid) ? EPERM : ESTALE);
     }
     if (out_face != NULL) {
         *out_face = face;
@@ -89,12 +90,27 @@ bool ops_name_fits(fuse_req_t req, const char *name)
 
 bool ops_name_is_free(fuse_req_t req, const char *name)
 {
-    /* The data of a directory, and the mount's own files. */
-    if (strcmp(name, ".znode-data") == 0 || strcmp(name, ".quorumfs") == 0) {
+    if (ops_data_is_name(name) || strcmp(name, SPECIAL_NAME) == 0) {
         (void)fuse_reply_err(req, EINVAL);
         return false;
     }
     return true;
+}
+
+struct task *ops_name_task(fuse_req_t req, fuse_ino_t parent_nodeid, const char *name)
+{
+    struct inode *parent = ops_name_fits(req, name) ? ops_inode(req, parent_nodeid, NULL) : NULL;
+    struct task *task = parent != NULL ? task_new(ops_mount(req), req, NULL) : NULL;
+    if (task != NULL) {
+        task_set_parent(task, parent, name);
+    }
+    return task;
+}
+
+void ops_reply_ok(struct task *task)
+{
+    (void)fuse_reply_err(task->req, 0);
+    task_end(task);
 }
 
 void ops_fill_entry(struct task *task, struct fuse_entry_param *out)
@@ -103,15 +119,17 @@ void ops_fill_entry(struct task *task, struct fuse_entry_param *out)
     const struct inode *parent = task->parent;
     /* While the answer was held back, the name may have changed again. */
     bool fresh = parent != NULL && parent->promised && parent->names_mark <= task->mark;
+    /* Whether data is there may change with each write of this host. */
+    bool named = fresh && mount->names_promised && !(task->is_data && parent->publish != NULL);
     *out = (struct fuse_entry_param){0};
-    out->entry_timeout = mount_timeout(mount, fresh && mount->names_promised);
+    out->entry_timeout = mount_timeout(mount, named);
     if (task->no_node) {
         return;
     }
-    if (fresh) {
+    if (fresh && !task->is_data) {
         inode_set_name(task->inode, task->name, task->name_len);
     }
-    enum face face = inode_face(&task->inode->attr);
+    enum face face = task->is_data ? FACE_FILE : inode_face(&task->inode->attr);
     out->ino = inode_nodeid(mount, task->inode->ino, face);
     out->attr_timeout = inode_attr_timeout(mount, task->inode);
     inode_stat(mount, task->inode, face, &out->attr);

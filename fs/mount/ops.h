@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The operations of the kernel, by file: ops.c the table and INIT; ops_lookup.c lookup, forget and
- * listing; ops_name.c what changes names; ops_file.c open files; ops_attr.c attributes and statfs.
+ * listing; ops_name.c what changes names; ops_file.c open files; ops_attr.c attributes and statfs;
+ * ops_data.c the name `.znode-data`.
  *
  * Every function here is called by libfuse on the thread of the loop and answers its request
  * exactly once, now or later. userdata is the struct mount.
@@ -21,7 +22,8 @@ static inline struct mount *ops_mount(fuse_req_t req)
     return fuse_req_userdata(req);
 }
 
-/* The inode of a request; NULL: unknown, and the request has been answered with ESTALE. */
+/* The inode of a request; NULL: it has been answered with ESTALE (unknown) or EPERM (one of the
+ * mount's own files, special.h). */
 struct inode *ops_inode(fuse_req_t req, fuse_ino_t nodeid, enum face *out_face);
 
 /* Answers with the entry task->inode (held once more then), in the shape of the reply of LOOKUP,
@@ -32,8 +34,18 @@ void ops_fill_entry(struct task *task, struct fuse_entry_param *out);
 /* The name is not too long. Else answered with ENAMETOOLONG. */
 bool ops_name_fits(fuse_req_t req, const char *name);
 
-/* The name is not one of those that mean something of their own. Else answered with EINVAL. */
+/* The name is not one of those that mean something of their own: `.znode-data`, `.quorumfs`. Else
+ * answered with EINVAL. */
 bool ops_name_is_free(fuse_req_t req, const char *name);
+
+/* Begins a request about a name in a directory. NULL: it has been answered. */
+struct task *ops_name_task(fuse_req_t req, fuse_ino_t parent, const char *name);
+
+/* Answers CREATE with a handle on task->inode, which is new. */
+void ops_create_open(struct task *task);
+
+/* Answers with success. */
+void ops_reply_ok(struct task *task);
 
 /* ops_lookup.c */
 void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
@@ -57,6 +69,12 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
                 const char *to_name, unsigned int flags);
 void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                 struct fuse_file_info *fi);
+
+/* ops_data.c: operations on the name DATA_NAME in a directory, which is its data as a file. */
+bool ops_data_is_name(const char *name);
+void ops_data_lookup(fuse_req_t req, fuse_ino_t parent);
+void ops_data_create(fuse_req_t req, fuse_ino_t parent, struct fuse_file_info *fi);
+void ops_data_unlink(fuse_req_t req, fuse_ino_t parent);
 
 /* ops_file.c */
 void ops_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);

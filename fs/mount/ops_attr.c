@@ -9,8 +9,10 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "fs/mount/changes.h"
 #include "fs/mount/device.h"
 #include "fs/mount/order.h"
+#include "fs/mount/special.h"
 
 #define NS_PER_S      1000000000
 #define STATFS_BLOCK  4096u
@@ -47,8 +49,12 @@ void ops_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
     struct mount *mount = ops_mount(req);
     enum face face = FACE_FILE;
-    struct inode *inode = ops_inode(req, nodeid, &face);
     (void)fi;
+    if (special_is(nodeid)) {
+        special_getattr(req, nodeid);
+        return;
+    }
+    struct inode *inode = ops_inode(req, nodeid, &face);
     if (inode == NULL) {
         return;
     }
@@ -131,6 +137,7 @@ static void setattr_done(struct task *task, enum err err, const Wire__Answer *an
         task_fail_in_order(task, err);
         return;
     }
+    changes_own_face(task->mount, task->inode, task->face, task->inode->attr.data_bytes > 0);
     if (sets(task, FUSE_SET_ATTR_SIZE)) {
         setattr_size(task);
         return;
@@ -218,6 +225,10 @@ void ops_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int valid
     task->valid = valid;
     task->kill_privilege = device_kills_privilege(mount->device);
     task->handle = fi != NULL ? (struct handle *)(uintptr_t)fi->fh : NULL;
+    if (inode_is_data(inode, face)) {
+        /* Accepted, so that cp -a and tar go on, and without effect. */
+        task->valid &= ~owner_and_mode;
+    }
     if (sets(task, FUSE_SET_ATTR_SIZE)) {
         if (mount_is_without_leader(mount)) {
             task_fail(task, ERR_NO_LEADER);

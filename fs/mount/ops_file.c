@@ -14,6 +14,7 @@
 #include "common/limits.h"
 #include "fs/mount/device.h"
 #include "fs/mount/order.h"
+#include "fs/mount/special.h"
 
 /* Files up to one page that nobody has changed for a while are read through the page cache: one
  * read(2) sees all of them, and so one version. */
@@ -112,6 +113,10 @@ void ops_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
     struct mount *mount = ops_mount(req);
     enum face face = FACE_FILE;
+    if (special_is(nodeid)) {
+        special_open(req, nodeid, fi);
+        return;
+    }
     struct inode *inode = ops_inode(req, nodeid, &face);
     if (inode == NULL) {
         return;
@@ -214,10 +219,13 @@ static void read_fetch(fuse_req_t req, struct handle *handle, size_t size, uint6
 void ops_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
               struct fuse_file_info *fi)
 {
+    if (special_is(nodeid)) {
+        special_read(req, size, offset, fi);
+        return;
+    }
     struct handle *handle = handle_of(fi);
     struct inode *inode = handle->inode;
     bool pinned = is_pinned_read(handle, fi);
-    (void)nodeid;
     if (pinned && handle->pin != NULL && offset != 0) {
         read_pinned(req, handle, (uint64_t)offset, size);
         return;
@@ -358,15 +366,9 @@ void ops_write(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, size_t size
 
 /* ---- close and sync ---- */
 
-static void reply_ok(struct task *task)
-{
-    (void)fuse_reply_err(task->req, 0);
-    task_end(task);
-}
-
 static void barrier_passed(struct task *task)
 {
-    order_reply(task, reply_ok);
+    order_reply(task, ops_reply_ok);
 }
 
 static void published(struct task *task, enum err err)
@@ -375,14 +377,17 @@ static void published(struct task *task, enum err err)
         task_fail_in_order(task, err);
         return;
     }
-    order_reply(task, reply_ok);
+    order_reply(task, ops_reply_ok);
 }
 
 void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
+    if (special_is(nodeid)) {
+        (void)fuse_reply_err(req, 0);
+        return;
+    }
     struct handle *handle = handle_of(fi);
     struct inode *inode = handle->inode;
-    (void)nodeid;
     enum err err = handle_is_writer(handle) ? publish_take_error(inode) : ERR_OK;
     if (err != ERR_OK) {
         (void)fuse_reply_err(req, task_errno(err));
@@ -406,9 +411,12 @@ void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 
 void ops_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
+    if (special_is(nodeid)) {
+        special_release(req, fi);
+        return;
+    }
     struct mount *mount = ops_mount(req);
     struct handle *handle = handle_of(fi);
-    (void)nodeid;
     if (handle->written || handle->truncated) {
         (void)publish_now(mount, handle->inode, NULL);
     }
@@ -418,8 +426,11 @@ void ops_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 
 void ops_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
 {
+    if (special_is(nodeid)) {
+        (void)fuse_reply_err(req, 0);
+        return;
+    }
     struct inode *inode = handle_of(fi)->inode;
-    (void)nodeid;
     (void)datasync;
     enum err err = publish_take_error(inode);
     if (err != ERR_OK) {

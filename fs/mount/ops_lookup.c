@@ -2,8 +2,8 @@
  *
  * LOOKUP, FORGET, READDIR, READDIRPLUS, READLINK: from names to nodes.
  *
- * Cookies of a listing: 1 behind ".", 2 behind "..", others as the replica gives them (16 and up,
- * stable as long as the entry lives).
+ * Cookies of a listing: 1 behind ".", 2 behind "..", 3 behind DATA_NAME, others as the replica gives
+ * them (16 and up, stable as long as the entry lives).
  */
 #include "fs/mount/ops.h"
 
@@ -15,12 +15,15 @@
 #include "fs/mount/changes.h"
 #include "fs/mount/listing.h"
 #include "fs/mount/order.h"
+#include "fs/mount/publish.h"
+#include "fs/mount/special.h"
 
 /* What one page of a listing asks of the replica, in bytes. */
 #define PAGE_BYTES (64u * KIB)
 
 #define COOKIE_SELF   1u
 #define COOKIE_PARENT 2u
+#define COOKIE_DATA   3u
 
 /* ---- lookup ---- */
 
@@ -63,21 +66,23 @@ static void lookup_send(struct task *task)
 
 void ops_lookup(fuse_req_t req, fuse_ino_t parent_nodeid, const char *name)
 {
-    struct mount *mount = ops_mount(req);
-    struct inode *parent = ops_name_fits(req, name) ? ops_inode(req, parent_nodeid, NULL) : NULL;
-    if (parent == NULL) {
+    if (special_is(parent_nodeid)) {
+        special_lookup(req, parent_nodeid, name);
         return;
     }
-    if (strcmp(name, ".znode-data") == 0) {
-        (void)fuse_reply_err(req, ENOENT);
+    if (parent_nodeid == FUSE_ROOT_ID && strcmp(name, SPECIAL_NAME) == 0) {
+        special_lookup_folder(req);
         return;
     }
-    struct task *task = task_new(mount, req, NULL);
+    if (ops_data_is_name(name)) {
+        ops_data_lookup(req, parent_nodeid);
+        return;
+    }
+    struct task *task = ops_name_task(req, parent_nodeid, name);
     if (task == NULL) {
         return;
     }
-    task_set_parent(task, parent, name);
-    if (mount->options->linearizable) {
+    if (task->mount->options->linearizable) {
         task_barrier(task, lookup_send);
     } else {
         lookup_send(task);
@@ -142,8 +147,8 @@ static void fill_add(struct fill *fill, const char *name, const struct fuse_entr
     fill->len += need;
 }
 
-/* "." and "..": without a nodeid, so that they count as no lookup. */
-static void fill_dots(struct fill *fill)
+/* ".", ".." and the data, which is no child: without a nodeid, so that they count as no lookup. */
+static void fill_own(struct fill *fill)
 {
     struct task *task = fill->task;
     struct fuse_entry_param entry = {.ino = 0};
@@ -157,6 +162,11 @@ static void fill_dots(struct fill *fill)
                                                                     : task->inode->attr.parent;
         entry.attr.st_ino = inode_nodeid(task->mount, parent, FACE_DIR);
         fill_add(fill, "..", &entry, COOKIE_PARENT);
+    }
+    if (task->offset < COOKIE_DATA && !fill->full && publish_length(task->inode) > 0) {
+        entry.attr.st_mode = S_IFREG;
+        entry.attr.st_ino = inode_nodeid(task->mount, task->inode->ino, FACE_FILE);
+        fill_add(fill, DATA_NAME, &entry, COOKIE_DATA);
     }
 }
 
@@ -218,7 +228,7 @@ static void readdir_reply(struct task *task, size_t from)
         task_fail(task, ERR_MEMORY);
         return;
     }
-    fill_dots(&fill);
+    fill_own(&fill);
     while (to < listing->count && !fill.full) {
         fill_child(&fill, listing, &listing->entries[to]);
         to += !fill.full;
@@ -236,7 +246,7 @@ static void readdir_reply(struct task *task, size_t from)
 
 static uint64_t server_cookie(uint64_t offset)
 {
-    return offset <= COOKIE_PARENT ? 0 : offset;
+    return offset <= COOKIE_DATA ? 0 : offset;
 }
 
 static void readdir_done(struct task *task, enum err err, const Wire__Answer *answer)
@@ -293,6 +303,10 @@ void ops_readdir(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
                  struct fuse_file_info *fi)
 {
     (void)fi;
+    if (special_is(nodeid)) {
+        special_readdir(req, size, offset, false /* plus */);
+        return;
+    }
     list(req, nodeid, size, offset, false /* plus */);
 }
 
@@ -300,6 +314,10 @@ void ops_readdirplus(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offse
                      struct fuse_file_info *fi)
 {
     (void)fi;
+    if (special_is(nodeid)) {
+        special_readdir(req, size, offset, true /* plus */);
+        return;
+    }
     list(req, nodeid, size, offset, true /* plus */);
 }
 

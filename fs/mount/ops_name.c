@@ -14,6 +14,7 @@
 #include "common/path.h"
 #include "fs/mount/changes.h"
 #include "fs/mount/order.h"
+#include "fs/mount/special.h"
 
 /* Of renameat2(2), in the flags of RENAME. */
 #define FLAG_NOREPLACE (1u << 0)
@@ -26,17 +27,6 @@ static void call_op(struct task *task, Wire__Op *op,
     request.body_case = WIRE__REQUEST__BODY_OP;
     request.op = op;
     task_call(task, &request, done);
-}
-
-/* Begins a request about a name in a directory. NULL: it has been answered. */
-static struct task *name_task(fuse_req_t req, fuse_ino_t parent_nodeid, const char *name)
-{
-    struct inode *parent = ops_name_fits(req, name) ? ops_inode(req, parent_nodeid, NULL) : NULL;
-    struct task *task = parent != NULL ? task_new(ops_mount(req), req, NULL) : NULL;
-    if (task != NULL) {
-        task_set_parent(task, parent, name);
-    }
-    return task;
 }
 
 /* ---- making nodes ---- */
@@ -137,7 +127,7 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
         (void)fuse_reply_err(req, EINVAL);
         return;
     }
-    struct task *task = ops_name_is_free(req, name) ? name_task(req, parent, name) : NULL;
+    struct task *task = ops_name_is_free(req, name) ? ops_name_task(req, parent, name) : NULL;
     if (task != NULL) {
         make_node(task, &making);
     }
@@ -146,7 +136,7 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
     const struct making making = {.kind = WIRE__KIND__KIND_DIR, .mode = mode, .done = made};
-    struct task *task = ops_name_is_free(req, name) ? name_task(req, parent, name) : NULL;
+    struct task *task = ops_name_is_free(req, name) ? ops_name_task(req, parent, name) : NULL;
     if (task != NULL) {
         make_node(task, &making);
     }
@@ -156,7 +146,7 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const ch
 {
     const struct making making = {
         .kind = WIRE__KIND__KIND_SYMLINK, .mode = 0777, .target = target, .done = made};
-    struct task *task = ops_name_is_free(req, name) ? name_task(req, parent, name) : NULL;
+    struct task *task = ops_name_is_free(req, name) ? ops_name_task(req, parent, name) : NULL;
     if (task != NULL) {
         make_node(task, &making);
     }
@@ -184,7 +174,7 @@ static void create_reply(struct task *task)
     task_end(task);
 }
 
-static void create_open(struct task *task)
+void ops_create_open(struct task *task)
 {
     struct inode *inode = task->inode;
     if (inode->attr.data_bytes == 0) {
@@ -213,14 +203,18 @@ static void created(struct task *task, enum err err, const Wire__Answer *answer)
         task_fail_in_order(task, err);
         return;
     }
-    create_open(task);
+    ops_create_open(task);
 }
 
 void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
                 struct fuse_file_info *fi)
 {
     const struct making making = {.kind = WIRE__KIND__KIND_FILE, .mode = mode, .done = created};
-    struct task *task = ops_name_is_free(req, name) ? name_task(req, parent, name) : NULL;
+    if (ops_data_is_name(name)) {
+        ops_data_create(req, parent, fi);
+        return;
+    }
+    struct task *task = ops_name_is_free(req, name) ? ops_name_task(req, parent, name) : NULL;
     if (task != NULL) {
         task->fi = *fi;
         make_node(task, &making);
@@ -228,12 +222,6 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
 }
 
 /* ---- removing ---- */
-
-static void task_ok(struct task *task)
-{
-    (void)fuse_reply_err(task->req, 0);
-    task_end(task);
-}
 
 static void removed(struct task *task, enum err err, const Wire__Answer *answer)
 {
@@ -246,12 +234,16 @@ static void removed(struct task *task, enum err err, const Wire__Answer *answer)
     }
     handle_note_removed(task->mount, task->parent->ino, task->name, task->name_len);
     changes_own_names(task->mount, task->parent);
-    order_reply(task, task_ok);
+    order_reply(task, ops_reply_ok);
 }
 
 static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, Wire__RemoveWhat what)
 {
-    struct task *task = name_task(req, parent, name);
+    if (strcmp(name, SPECIAL_NAME) == 0) {
+        (void)fuse_reply_err(req, EPERM);
+        return;
+    }
+    struct task *task = ops_name_task(req, parent, name);
     if (task == NULL) {
         return;
     }
@@ -269,11 +261,19 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, Wir
 
 void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    if (ops_data_is_name(name)) {
+        ops_data_unlink(req, parent);
+        return;
+    }
     remove_name(req, parent, name, WIRE__REMOVE_WHAT__REMOVE_NOT_DIR);
 }
 
 void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    if (ops_data_is_name(name)) {
+        (void)fuse_reply_err(req, ENOTDIR);
+        return;
+    }
     remove_name(req, parent, name, WIRE__REMOVE_WHAT__REMOVE_DIR);
 }
 
@@ -288,7 +288,7 @@ static void exchanged(struct task *task, enum err err, const Wire__Answer *answe
             inode_set_name(other, task->name, task->name_len);
         }
     }
-    order_reply(task, task_ok);
+    order_reply(task, ops_reply_ok);
 }
 
 /* The answer of a rename tells of one node only. */
@@ -327,13 +327,21 @@ static void renamed(struct task *task, enum err err, const Wire__Answer *answer)
     if (exchange) {
         look_at_other(task);
     } else {
-        order_reply(task, task_ok);
+        order_reply(task, ops_reply_ok);
     }
 }
 
 void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent_nodeid,
                 const char *to_name, unsigned int flags)
 {
+    if (ops_data_is_name(name) || ops_data_is_name(to_name)) {
+        (void)fuse_reply_err(req, EXDEV); /* mv(1) and rsync(1) copy then. */
+        return;
+    }
+    if (strcmp(name, SPECIAL_NAME) == 0) {
+        (void)fuse_reply_err(req, EPERM);
+        return;
+    }
     struct inode *to_parent =
         ops_name_fits(req, to_name) ? ops_inode(req, to_parent_nodeid, NULL) : NULL;
     if (to_parent == NULL || !ops_name_is_free(req, to_name)) {
@@ -343,7 +351,7 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
         (void)fuse_reply_err(req, EINVAL);
         return;
     }
-    struct task *task = name_task(req, parent, name);
+    struct task *task = ops_name_task(req, parent, name);
     if (task == NULL) {
         return;
     }

@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/limits.h"
 #include "common/logging.h"
+#include "fs/mount/changes.h"
 #include "fs/mount/handle.h"
 #include "fs/mount/order.h"
 
@@ -333,7 +334,9 @@ static void take_success(struct publish *publish, const Wire__Answer *answer)
     struct mount *mount = publish->mount;
     struct inode *inode = publish->inode;
     struct content *content = content_after(publish, answer);
+    bool had_data = inode->attr.data_bytes > 0;
     (void)inode_take(mount, answer->attr, answer->grant, false /* make */);
+    changes_own_face(mount, inode, FACE_FILE, had_data);
     if (content != NULL && content->mzxid == inode->attr.mzxid) {
         content_set(mount, inode, content);
     } else {

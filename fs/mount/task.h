@@ -34,6 +34,7 @@ struct task {
     struct call *call;
     void (*call_done)(struct task *task, enum err err, const Wire__Answer *answer);
     void (*barrier_done)(struct task *task);
+    void (*known)(struct task *task); /* ops_data.c */
     struct fetch_waiter fetch;
     void (*fetch_done)(struct task *task, enum err err);
     struct publish_waiter publish;
@@ -60,6 +61,7 @@ struct task {
     bool kill_privilege;
     bool plus;    /* READDIR: with attributes */
     bool no_node; /* LOOKUP: the name is surely not there */
+    bool is_data; /* the name is DATA_NAME, and inode == parent */
     uint64_t offset;
     size_t size;
     char *bytes; /* WRITE that has to wait: what is written; owned */

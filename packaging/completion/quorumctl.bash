@@ -46,7 +46,7 @@ _quorumctl()
     members) options="$options --wait" ;;
     ls) options="$options --long" ;;
     set) options="$options --if-version" ;;
-    create) options="$options --ephemeral --sequential --parents --mode --dir" ;;
+    create) options="$options --ephemeral --sequential --parents --mode --dir --plain" ;;
     rm) options="$options --recursive --if-version" ;;
     mv) options="$options --no-replace" ;;
     esac

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * `.quorumfs/status`, answered from memory whatever the ensemble does, and `.quorumfs/members`,
+ * asked of the replica. Handed requests by the ops, which know these nodeids from others.
+ */
+#include "fs/mount/special.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <utlist.h>
+
+#include "common/clock.h"
+#include "common/limits.h"
+#include "fs/mount/ops.h"
+
+#define SPECIAL_BIT (1ull << 63)
+
+enum special {
+    SPECIAL_FOLDER,
+    SPECIAL_STATUS,
+    SPECIAL_MEMBERS,
+};
+
+static const struct special_file {
+    enum special special;
+    const char *name;
+} special_files[] = {
+    {SPECIAL_STATUS, "status"},
+    {SPECIAL_MEMBERS, "members"},
+};
+
+#define FILE_COUNT (sizeof special_files / sizeof special_files[0])
+
+bool special_is(fuse_ino_t nodeid)
+{
+    return (nodeid & SPECIAL_BIT) != 0;
+}
+
+static void fill_stat(enum special special, struct stat *out)
+{
+    *out = (struct stat){0};
+    out->st_ino = SPECIAL_BIT | (ino_t)special;
+    out->st_mode = special == SPECIAL_FOLDER ? S_IFDIR | 0555 : S_IFREG | 0444;
+    out->st_nlink = special == SPECIAL_FOLDER ? 2 : 1;
+    out->st_blksize = 4096;
+}
+
+static void reply_entry(fuse_req_t req, enum special special)
+{
+    struct fuse_entry_param entry = {.entry_timeout = CACHE_SECONDS, .attr_timeout = CACHE_SECONDS};
+    fill_stat(special, &entry.attr);
+    entry.ino = entry.attr.st_ino;
+    (void)fuse_reply_entry(req, &entry);
+}
+
+void special_lookup_folder(fuse_req_t req)
+{
+    reply_entry(req, SPECIAL_FOLDER);
+}
+
+void special_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    for (size_t i = 0; i < FILE_COUNT; i++) {
+        if (parent == (SPECIAL_BIT | SPECIAL_FOLDER) && strcmp(special_files[i].name, name) == 0) {
+            reply_entry(req, special_files[i].special);
+            return;
+        }
+    }
+    (void)fuse_reply_err(req, ENOENT);
+}
+
+void special_getattr(fuse_req_t req, fuse_ino_t nodeid)
+{
+    struct stat stat_buffer;
+    fill_stat((enum special)(nodeid & ~SPECIAL_BIT), &stat_buffer);
+    (void)fuse_reply_attr(req, &stat_buffer, CACHE_SECONDS);
+}
+
+/* The n-th entry has the cookie n + 1: ".", "..", the files. With `plus` they stand there without a
+ * nodeid, so that they count as no lookup. */
+void special_readdir(fuse_req_t req, size_t size, off_t offset, bool plus)
+{
+    static const char *const dots[] = {".", ".."};
+    char bytes[2048];
+    size_t len = 0;
+    size = size < sizeof bytes ? size : sizeof bytes;
+    for (size_t i = (size_t)offset; i < 2 + FILE_COUNT; i++) {
+        const struct special_file *file = i < 2 ? NULL : &special_files[i - 2];
+        const char *name = file != NULL ? file->name : dots[i];
+        struct fuse_entry_param entry = {.ino = 0};
+        fill_stat(file != NULL ? file->special : SPECIAL_FOLDER, &entry.attr);
+        off_t cookie = (off_t)(i + 1);
+        size_t need =
+            plus ? fuse_add_direntry_plus(req, bytes + len, size - len, name, &entry, cookie)
+                 : fuse_add_direntry(req, bytes + len, size - len, name, &entry.attr, cookie);
+        if (need > size - len) {
+            break;
+        }
+        len += need;
+    }
+    (void)fuse_reply_buf(req, bytes, len);
+}
+
+/* ---- what stands in the files ---- */
+
+static const char *state_of(const struct mount *mount, const struct client_status *status)
+{
+    if (status->state == CLIENT_LOST) {
+        return "session lost";
+    }
+    if (status->replica == 0) {
+        return "no replica";
+    }
+    if (status->leader == 0) {
+        return "no leader";
+    }
+    return mount->events_missing ? "catching up" : "ok";
+}
+
+static uint64_t count_unpublished(const struct mount *mount)
+{
+    uint64_t count = 0;
+    for (const struct inode *inode = mount->inodes; inode != NULL; inode = inode->hh.next) {
+        count += inode->publish != NULL;
+    }
+    return count;
+}
+
+static enum err write_status(const struct mount *mount, struct buffer *out)
+{
+    struct client_status status;
+    client_status(mount->client, &status);
+    uint64_t stale_ms =
+        status.stale_since_ms == 0 ? 0 : clock_boottime_ms() - status.stale_since_ms;
+    uint64_t lag =
+        status.zxid_seen > status.replica_zxid ? status.zxid_seen - status.replica_zxid : 0;
+    return buffer_printf(
+        out,
+        "state %s\nsession %llu\nreplica %llu\nserver %s\nleader %llu\nzxid %llu\nlag %llu\n"
+        "stale_ms %llu\nreconnects %llu\nlost_closes %llu\nunpublished %llu\nnodes %u\n"
+        "content_bytes %llu\nfile_bytes_max %llu\nrequests %llu\n",
+        state_of(mount, &status), (unsigned long long)status.session,
+        (unsigned long long)status.replica, status.server[0] != '\0' ? status.server : "-",
+        (unsigned long long)status.leader, (unsigned long long)status.zxid_seen,
+        (unsigned long long)lag, (unsigned long long)stale_ms,
+        (unsigned long long)status.reconnects, (unsigned long long)mount->lost_closes,
+        (unsigned long long)count_unpublished(mount), HASH_COUNT(mount->inodes),
+        (unsigned long long)mount->contents_bytes, (unsigned long long)mount_file_bytes_max(mount),
+        (unsigned long long)mount->requests);
+}
+
+static enum err write_members(const Wire__Answer *answer, struct buffer *out)
+{
+    enum err err = ERR_OK;
+    for (size_t i = 0; i < answer->n_members && err == ERR_OK; i++) {
+        const Wire__Member *member = answer->members[i];
+        err = buffer_printf(out, "%llu %.*s %s %s\n", (unsigned long long)member->id,
+                            (int)member->address.len, (const char *)member->address.data,
+                            member->voter ? "voter" : "learner",
+                            member->connected ? "connected" : "-");
+    }
+    return err;
+}
+
+/* ---- open, read, release ---- */
+
+/* Gives the text to the reader, who owns it then; or an error. */
+static void reply_open(struct task *task, struct buffer *text, enum err err)
+{
+    struct buffer *kept = NULL;
+    if (err == ERR_OK) {
+        kept = malloc(sizeof *kept);
+        err = kept == NULL ? ERR_MEMORY : ERR_OK;
+    }
+    if (err != ERR_OK) {
+        buffer_done(text);
+        task_fail(task, err);
+        return;
+    }
+    *kept = *text;
+    task->fi.fh = (uint64_t)(uintptr_t)kept;
+    task->fi.direct_io = 1;
+    task->fi.noflush = 1;
+    if (fuse_reply_open(task->req, &task->fi) != 0) {
+        buffer_done(kept);
+        free(kept);
+    }
+    task_end(task);
+}
+
+static void members_answered(struct task *task, enum err err, const Wire__Answer *answer)
+{
+    struct buffer text = {0};
+    if (err == ERR_OK) {
+        err = write_members(answer, &text);
+    }
+    reply_open(task, &text, err);
+}
+
+static void ask_members(struct task *task)
+{
+    Wire__MembersRead members = WIRE__MEMBERS_READ__INIT;
+    Wire__Request request = WIRE__REQUEST__INIT;
+    request.body_case = WIRE__REQUEST__BODY_MEMBERS;
+    request.members = &members;
+    task_call(task, &request, members_answered);
+}
+
+void special_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+    struct buffer text = {0};
+    if ((fi->flags & O_ACCMODE) != O_RDONLY) {
+        (void)fuse_reply_err(req, EACCES);
+        return;
+    }
+    struct task *task = task_new(ops_mount(req), req, NULL);
+    if (task == NULL) {
+        return;
+    }
+    task->fi = *fi;
+    switch ((enum special)(nodeid & ~SPECIAL_BIT)) {
+    case SPECIAL_MEMBERS:
+        ask_members(task);
+        return;
+    case SPECIAL_STATUS:
+        reply_open(task, &text, write_status(task->mount, &text));
+        return;
+    case SPECIAL_FOLDER:
+        break;
+    }
+    task_fail(task, ERR_IS_DIR);
+}
+
+void special_read(fuse_req_t req, size_t size, off_t offset, const struct fuse_file_info *fi)
+{
+    const struct buffer *text = (const struct buffer *)(uintptr_t)fi->fh;
+    size_t from = (size_t)offset < text->len ? (size_t)offset : text->len;
+    size_t rest = text->len - from;
+    (void)fuse_reply_buf(req, (const char *)text->data + from, rest < size ? rest : size);
+}
+
+void special_release(fuse_req_t req, const struct fuse_file_info *fi)
+{
+    struct buffer *text = (struct buffer *)(uintptr_t)fi->fh;
+    buffer_done(text);
+    free(text);
+    (void)fuse_reply_err(req, 0);
+}
