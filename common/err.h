@@ -61,7 +61,9 @@
     X(CROSS_QUOTA, 74, EXDEV, "the rename crosses a quota root")                 \
     X(EPHEMERAL_CHILDREN, 75, EPERM, "ephemeral nodes have no children")         \
     X(XATTR_NONE, 76, ENODATA, "no such attribute")                              \
-    X(TOO_MANY_LINKS, 77, EMLINK, "too many entries")
+    X(TOO_MANY_LINKS, 77, EMLINK, "too many entries")                            \
+    X(STAGE_LOST, 78, EIO, "parts of a large write are missing")                 \
+    X(XATTRS_FULL, 79, ENOSPC, "too many bytes in the attributes of the node")
 
 enum err {
 #define ERR_ENUM(name, number, errno_value, text) ERR_##name = (number),

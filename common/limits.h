@@ -9,13 +9,18 @@
 #define MIB (1024u * 1024u)
 
 /* Tree. */
-#define NAME_BYTES_MAX        255u       /* NAME_MAX of Linux */
-#define PATH_BYTES_MAX        4096u      /* PATH_MAX of Linux */
-#define FILE_BYTES_MAX        (1u * MIB) /* data of one node, in one log entry */
-#define DATA_INLINE_BYTES_MAX 1024u      /* up to here the data lies in the node's row */
-#define HOLDER_BYTES_MAX      255u       /* holder of a node, in its row */
-#define GROUPS_MAX            64u        /* supplementary groups in an identity */
-#define PATCH_RANGES_MAX      4096u      /* ranges in one write command */
+#define NAME_BYTES_MAX        255u         /* NAME_MAX of Linux */
+#define PATH_BYTES_MAX        4096u        /* PATH_MAX of Linux */
+#define FILE_BYTES_MAX        (1u * MIB)   /* data in one log entry; file_bytes_max by default */
+#define FILE_BYTES_LIMIT      (64u * MIB)  /* data of one node: the highest file_bytes_max */
+#define DATA_CHUNK_BYTES      (1u * MIB)   /* of large data, in a row each */
+#define STAGE_PARTS_MAX       1024u        /* parts of one staged write */
+#define STAGED_BYTES_MAX      (128u * MIB) /* of all stages of a session */
+#define XATTRS_BYTES_MAX      (64u * KIB)  /* names and values of the stored attributes of a node */
+#define DATA_INLINE_BYTES_MAX 1024u        /* up to here the data lies in the node's row */
+#define HOLDER_BYTES_MAX      255u         /* holder of a node, in its row */
+#define GROUPS_MAX            64u          /* supplementary groups in an identity */
+#define PATCH_RANGES_MAX      4096u        /* ranges in one write command */
 
 /* Log entries and messages. */
 #define COMMAND_BYTES_MAX   (FILE_BYTES_MAX + 64u * KIB) /* data and what stands around it */

@@ -58,6 +58,7 @@ struct node_attr {
     uint64_t children;
     uint64_t subdirs;
     uint64_t owner;
+    bool has_xattrs;
 };
 
 enum change_kind { /* the numbers of wire.proto's EventKind */
@@ -188,6 +189,14 @@ enum err tree_lookup(struct tree *tree, const struct tree_address *at,
 enum err tree_read(struct tree *tree, const struct tree_address *at,
                    const struct tree_identity *who, uint64_t offset, uint64_t bytes_max,
                    struct node_attr *out_attr, struct buffer *out);
+
+/* The stored attributes, ascending by name, and the holder (replaces *out_holder). The pointers
+ * given to each() are valid during the call. Errors as tree_read. */
+typedef void tree_xattr_fn(void *arg, const uint8_t *name, size_t name_len, const uint8_t *value,
+                           size_t value_len);
+enum err tree_xattrs(struct tree *tree, const struct tree_address *at,
+                     const struct tree_identity *who, tree_xattr_fn *each, void *arg,
+                     struct node_attr *out_attr, struct buffer *out_holder);
 
 /* Calls each() for the children with a cookie above `cookie`, ascending, until it returns false.
  * A cookie is a hash of the name, 63 bits, >= 16, stable as long as the entry lives; entries with
