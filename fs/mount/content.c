@@ -17,10 +17,16 @@
 #include "common/logging.h"
 #include "fs/mount/publish.h"
 
-/* One DataRead under way. */
+/* A large file that changes all the time cannot be read as one version. */
+#define RESTARTS_MAX 100u
+
+/* The reading of one inode's data, part by part. */
 struct fetch {
     struct mount *mount;
     struct inode *inode;
+    struct content *content; /* one version; NULL: no part has come */
+    uint64_t bytes;          /* of it that are there */
+    unsigned restarts;       /* because the file changed meanwhile */
     struct fetch_waiter *waiters;
 };
 
@@ -33,7 +39,7 @@ struct content *content_new(const void *data, size_t len, uint64_t mzxid)
     content->refs = 1;
     content->mzxid = mzxid;
     content->len = len;
-    if (len > 0) {
+    if (data != NULL && len > 0) {
         memcpy(content->data, data, len);
     }
     return content;
@@ -118,39 +124,102 @@ static void fetch_end(struct fetch *fetch, enum err err)
         waiter->fetch = NULL;
         waiter->done(waiter, err);
     }
+    content_unref(fetch->content);
     free(fetch);
     inode_unref(mount, inode);
 }
 
-/* Takes the answer over into the inode. */
-static enum err fetch_take(struct fetch *fetch, const Wire__Answer *answer)
+/* The answer belongs to what was asked and to the version that was begun with; else, if that one is
+ * gone, the fetch begins anew. */
+static enum err fetch_check(struct fetch *fetch, const Wire__Answer *answer)
 {
-    if (answer == NULL || answer->attr == NULL || answer->attr->ino != fetch->inode->ino ||
-        answer->data.len != answer->attr->data_bytes) {
-        log_warn("content", "bad_answer", "ino=%llu", (unsigned long long)fetch->inode->ino);
+    if (answer == NULL || answer->attr == NULL || answer->attr->ino != fetch->inode->ino) {
         return ERR_MALFORMED;
     }
-    struct content *content = content_new(answer->data.data, answer->data.len, answer->attr->mzxid);
-    if (content == NULL) {
-        return ERR_MEMORY;
+    const Wire__Attr *attr = answer->attr;
+    if (fetch->content != NULL && fetch->content->mzxid != attr->mzxid) {
+        content_unref(fetch->content);
+        fetch->content = NULL;
+        fetch->bytes = 0;
+        /* This part is of no use. */
+        return ++fetch->restarts < RESTARTS_MAX ? ERR_OK : ERR_BUSY;
     }
-    (void)inode_take(fetch->mount, answer->attr, answer->grant, false /* make */);
-    content_set(fetch->mount, fetch->inode, content);
+    uint64_t rest = attr->data_bytes - fetch->bytes;
+    if (attr->data_bytes > FILE_BYTES_LIMIT || fetch->bytes > attr->data_bytes ||
+        answer->data.len > rest || (answer->data.len == 0 && rest > 0)) {
+        return ERR_MALFORMED;
+    }
+    if (fetch->content == NULL) {
+        fetch->content = content_new(NULL, (size_t)attr->data_bytes, attr->mzxid);
+        if (fetch->content == NULL) {
+            return ERR_MEMORY;
+        }
+    }
+    if (answer->data.len > 0) {
+        memcpy(fetch->content->data + fetch->bytes, answer->data.data, answer->data.len);
+        fetch->bytes += answer->data.len;
+    }
     return ERR_OK;
 }
+
+/* Takes the answer over; *out_more: something is missing still. */
+static enum err fetch_take(struct fetch *fetch, const Wire__Answer *answer, bool *out_more)
+{
+    enum err err = fetch_check(fetch, answer);
+    if (err != ERR_OK) {
+        log_warn("content", "bad_answer", "ino=%llu error=%s",
+                 (unsigned long long)fetch->inode->ino, err_name(err));
+        return err;
+    }
+    *out_more = fetch->content == NULL || fetch->bytes < fetch->content->len;
+    if (!*out_more) {
+        (void)inode_take(fetch->mount, answer->attr, answer->grant, false /* make */);
+        content_set(fetch->mount, fetch->inode, fetch->content);
+        fetch->content = NULL;
+    }
+    return ERR_OK;
+}
+
+static enum err fetch_ask(struct fetch *fetch);
 
 static void fetch_done(void *arg, enum err err, const Wire__Answer *answer)
 {
     struct fetch *fetch = arg;
+    bool more = false;
     mount_note_outage(fetch->mount, err);
     if (err == ERR_OK) {
-        err = fetch_take(fetch, answer);
+        err = fetch_take(fetch, answer, &more);
     }
     if (err == ERR_STALE || err == ERR_NO_NODE) {
         fetch->inode->gone = true;
         err = ERR_STALE;
     }
+    if (err == ERR_OK && more) {
+        err = fetch_ask(fetch);
+        if (err == ERR_OK) {
+            return;
+        }
+    }
     fetch_end(fetch, err);
+}
+
+/* Asks for what is missing; the replica gives as much as one answer holds. */
+static enum err fetch_ask(struct fetch *fetch)
+{
+    Wire__Address at = WIRE__ADDRESS__INIT;
+    Wire__DataRead read = WIRE__DATA_READ__INIT;
+    Wire__Request request = WIRE__REQUEST__INIT;
+    at.ino = fetch->inode->ino;
+    read.at = &at;
+    read.offset = fetch->bytes;
+    read.bytes_max = FILE_BYTES_MAX;
+    request.body_case = WIRE__REQUEST__BODY_DATA;
+    request.data = &read;
+    struct call_options options = {
+        .timeout_ms = mount_call_timeout_ms(fetch->mount), .done = fetch_done, .arg = fetch};
+    enum err err = ERR_OK;
+    (void)client_call(fetch->mount->client, &request, &options, &err);
+    return err;
 }
 
 enum err content_fetch(struct mount *mount, struct inode *inode, struct fetch_waiter *waiter)
@@ -163,19 +232,8 @@ enum err content_fetch(struct mount *mount, struct inode *inode, struct fetch_wa
         }
         fetch->mount = mount;
         fetch->inode = inode;
-
-        Wire__Address at = WIRE__ADDRESS__INIT;
-        Wire__DataRead read = WIRE__DATA_READ__INIT;
-        Wire__Request request = WIRE__REQUEST__INIT;
-        at.ino = inode->ino;
-        read.at = &at;
-        read.bytes_max = mount_file_bytes_max(mount);
-        request.body_case = WIRE__REQUEST__BODY_DATA;
-        request.data = &read;
-        struct call_options options = {
-            .timeout_ms = mount_call_timeout_ms(mount), .done = fetch_done, .arg = fetch};
-        enum err err = ERR_OK;
-        if (client_call(mount->client, &request, &options, &err) == NULL) {
+        enum err err = fetch_ask(fetch);
+        if (err != ERR_OK) {
             free(fetch);
             return err;
         }

@@ -22,7 +22,7 @@ struct content {
     uint8_t data[];
 };
 
-/* With one reference. NULL: no memory. */
+/* With one reference; data NULL: filled by the caller. NULL: no memory. */
 struct content *content_new(const void *data, size_t len, uint64_t mzxid);
 struct content *content_ref(struct content *content);
 void content_unref(struct content *content); /* NULL is fine */

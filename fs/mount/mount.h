@@ -50,6 +50,7 @@ struct mount {
     uint64_t patch_bytes;      /* held in all patches */
     uv_timer_t append_timer;
     uint64_t lost_closes; /* publishes at RELEASE that failed for good */
+    uint64_t last_stage;  /* send.c: names of staged writes */
 
     /* task.c */
     struct task *tasks; /* requests of the kernel that wait */

@@ -61,6 +61,10 @@ const struct fuse_lowlevel_ops *ops_table(void)
         .readdirplus = ops_readdirplus,
         .fsyncdir = ops_fsyncdir,
         .statfs = ops_statfs,
+        .getxattr = ops_getxattr,
+        .listxattr = ops_listxattr,
+        .setxattr = ops_setxattr,
+        .removexattr = ops_removexattr,
         .create = ops_create,
     };
     return &table;

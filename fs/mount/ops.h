@@ -2,7 +2,7 @@
  *
  * The operations of the kernel, by file: ops.c the table and INIT; ops_lookup.c lookup, forget and
  * listing; ops_name.c what changes names; ops_file.c open files; ops_attr.c attributes and statfs;
- * ops_data.c the name `.znode-data`.
+ * ops_data.c the name `.znode-data`; ops_xattr.c extended attributes.
  *
  * Every function here is called by libfuse on the thread of the loop and answers its request
  * exactly once, now or later. userdata is the struct mount.
@@ -89,6 +89,13 @@ void ops_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_f
 
 /* Opens task->inode with task->fi: makes the handle. Errors: ERR_MEMORY and those of a truncate. */
 enum err ops_file_open(struct task *task, bool created);
+
+/* ops_xattr.c */
+void ops_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size);
+void ops_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size);
+void ops_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value,
+                  size_t size, int flags);
+void ops_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name);
 
 /* ops_attr.c */
 void ops_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);

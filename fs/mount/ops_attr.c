@@ -184,6 +184,7 @@ static void setattr_call(struct task *task)
     setattr.mtime_now = sets(task, FUSE_SET_ATTR_MTIME_NOW);
     setattr.set_mtime = sets(task, FUSE_SET_ATTR_MTIME) && !setattr.mtime_now;
     setattr.mtime_ns = ns_of(&task->stat.st_mtim);
+    setattr.of_data = inode_is_data(task->inode, task->face);
     op.body_case = WIRE__OP__BODY_SETATTR;
     op.setattr = &setattr;
     request.body_case = WIRE__REQUEST__BODY_OP;

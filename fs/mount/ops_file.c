@@ -154,13 +154,28 @@ static void reply_bytes(fuse_req_t req, const struct content *content, uint64_t 
     (void)fuse_reply_buf(req, (const char *)content->data + offset, rest < size ? rest : size);
 }
 
+/* The newest that this host knows must be fetched first. */
+static bool needs_fetch(struct inode *inode)
+{
+    return publish_needs_base(inode) && content_current(inode) == NULL;
+}
+
 /* The newest that this host knows, with a reference; NULL: it has to be fetched, or no memory. */
 static struct content *newest(struct inode *inode)
 {
-    if (publish_needs_base(inode) && content_current(inode) == NULL) {
-        return NULL;
+    return needs_fetch(inode) ? NULL : publish_content(inode);
+}
+
+/* Answers from local changes, of which the whole is not made for each read. */
+static void read_local(fuse_req_t req, struct inode *inode, uint64_t offset, size_t size)
+{
+    struct buffer bytes = {0};
+    if (publish_read(inode, offset, size, &bytes) == ERR_OK) {
+        (void)fuse_reply_buf(req, (const char *)bytes.data, bytes.len);
+    } else {
+        (void)fuse_reply_err(req, ENOMEM);
     }
-    return publish_content(inode);
+    buffer_done(&bytes);
 }
 
 /* Reads that see one version from start to end: not those through the page cache, which are
@@ -228,6 +243,11 @@ void ops_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
     bool pinned = is_pinned_read(handle, fi);
     if (pinned && handle->pin != NULL && offset != 0) {
         read_pinned(req, handle, (uint64_t)offset, size);
+        return;
+    }
+    if (!pinned && inode->publish != NULL && !needs_fetch(inode)) {
+        inode->pages = inode->pages || fi->lock_owner == 0;
+        read_local(req, inode, (uint64_t)offset, size);
         return;
     }
     struct content *content = newest(inode);

@@ -313,6 +313,33 @@ enum err patch_apply(const struct patch *patch, const void *base, size_t base_by
     return err;
 }
 
+/* Copies the common bytes of [from, from + from_len) and of the part. */
+static void overlay(uint64_t offset, uint8_t *bytes, size_t len, uint64_t from,
+                    const struct buffer *data)
+{
+    uint64_t begin = from > offset ? from : offset;
+    uint64_t end = from + data->len < offset + len ? from + data->len : offset + len;
+    if (begin < end) {
+        memcpy(bytes + (begin - offset), data->data + (begin - from), (size_t)(end - begin));
+    }
+}
+
+void patch_apply_part(const struct patch *patch, uint64_t base_bytes, uint64_t offset,
+                      uint8_t *bytes, size_t len)
+{
+    if (patch->truncate && patch->truncate_bytes < offset + len) {
+        uint64_t kept = patch->truncate_bytes > offset ? patch->truncate_bytes - offset : 0;
+        memset(bytes + kept, 0, len - (size_t)kept);
+    }
+    for (size_t i = range_find(patch, offset); i < patch->range_count; i++) {
+        if (patch->ranges[i].offset >= offset + len) {
+            break;
+        }
+        overlay(offset, bytes, len, patch->ranges[i].offset, &patch->ranges[i].bytes);
+    }
+    overlay(offset, bytes, len, length_before_append(patch, base_bytes), &patch->append);
+}
+
 enum err patch_collapse(struct patch *patch, const void *base, size_t base_bytes)
 {
     struct patch whole = {.truncate = true,
@@ -338,12 +365,25 @@ enum err patch_collapse(struct patch *patch, const void *base, size_t base_bytes
 
 /* ---- wire ---- */
 
-enum err patch_op(const struct patch *patch, Wire__WriteOp *op)
+/* Room for some ranges in one block: the pointers, and behind them what they point at. */
+static Wire__Range **ranges_new(size_t count)
 {
-    size_t count = patch->range_count;
+    Wire__Range **ranges = malloc(count * (sizeof(Wire__Range *) + sizeof(Wire__Range)));
+    if (ranges != NULL) {
+        Wire__Range *range = (Wire__Range *)(void *)(ranges + count);
+        for (size_t i = 0; i < count; i++) {
+            wire__range__init(&range[i]);
+            ranges[i] = &range[i];
+        }
+    }
+    return ranges;
+}
+
+enum err patch_op(const struct patch *patch, bool with_bytes, Wire__WriteOp *op)
+{
+    size_t count = with_bytes ? patch->range_count : 0;
     op->truncate = patch->truncate;
     op->truncate_bytes = patch->truncate_bytes;
-    op->append = wire_bytes(patch->append.data, patch->append.len);
     op->set_mtime = patch->set_mtime;
     op->mtime_ns = patch->mtime_ns;
     op->set_atime = patch->set_atime;
@@ -351,26 +391,70 @@ enum err patch_op(const struct patch *patch, Wire__WriteOp *op)
     op->kill_suid_sgid = patch->kill_suid_sgid;
     op->n_ranges = 0;
     op->ranges = NULL;
+    if (with_bytes) {
+        op->append = wire_bytes(patch->append.data, patch->append.len);
+    }
     if (count == 0) {
         return ERR_OK;
     }
-    /* One block: the pointers, and behind them what they point at. */
-    op->ranges = malloc(count * (sizeof(Wire__Range *) + sizeof(Wire__Range)));
+    op->ranges = ranges_new(count);
     if (op->ranges == NULL) {
         return ERR_MEMORY;
     }
-    Wire__Range *ranges = (Wire__Range *)(void *)(op->ranges + count);
     for (size_t i = 0; i < count; i++) {
-        wire__range__init(&ranges[i]);
-        ranges[i].offset = patch->ranges[i].offset;
-        ranges[i].data = wire_bytes(patch->ranges[i].bytes.data, patch->ranges[i].bytes.len);
-        op->ranges[i] = &ranges[i];
+        op->ranges[i]->offset = patch->ranges[i].offset;
+        op->ranges[i]->data = wire_bytes(patch->ranges[i].bytes.data, patch->ranges[i].bytes.len);
     }
     op->n_ranges = count;
     return ERR_OK;
 }
 
 void patch_op_done(Wire__WriteOp *op)
+{
+    free(op->ranges);
+    op->ranges = NULL;
+    op->n_ranges = 0;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+enum err patch_part(const struct patch *patch, struct patch_cursor *cursor, size_t bytes_max,
+                    Wire__StageOp *op)
+{
+    size_t left = bytes_max;
+    op->n_ranges = 0;
+    op->ranges = NULL;
+    if (cursor->range < patch->range_count) {
+        op->ranges = ranges_new(patch->range_count - cursor->range);
+        if (op->ranges == NULL) {
+            return ERR_MEMORY;
+        }
+    }
+    while (cursor->range < patch->range_count && left > 0) {
+        const struct patch_range *range = &patch->ranges[cursor->range];
+        size_t len = smaller(range->bytes.len - cursor->range_offset, left);
+        Wire__Range *to = op->ranges[op->n_ranges++];
+        to->offset = range->offset + cursor->range_offset;
+        to->data = wire_bytes(range->bytes.data + cursor->range_offset, len);
+        left -= len;
+        cursor->range_offset += len;
+        if (cursor->range_offset == range->bytes.len) {
+            cursor->range++;
+            cursor->range_offset = 0;
+        }
+    }
+    size_t len = smaller(patch->append.len - cursor->append_offset, left);
+    if (len > 0) {
+        op->append = wire_bytes(patch->append.data + cursor->append_offset, len);
+        cursor->append_offset += len;
+    }
+    return ERR_OK;
+}
+
+void patch_part_done(Wire__StageOp *op)
 {
     free(op->ranges);
     op->ranges = NULL;

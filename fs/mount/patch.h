@@ -72,12 +72,30 @@ enum err patch_append(struct patch *patch, struct patch_place place, const void 
 enum err patch_apply(const struct patch *patch, const void *base, size_t base_bytes,
                      struct buffer *out);
 
+/* From a part [offset, offset + len) of the base data (zeros behind its end) to the same part of the
+ * data with the patch, in place. */
+void patch_apply_part(const struct patch *patch, uint64_t base_bytes, uint64_t offset,
+                      uint8_t *bytes, size_t len);
+
 /* Replaces all ranges by one that holds the whole file. ERR_MEMORY changes nothing. */
 enum err patch_collapse(struct patch *patch, const void *base, size_t base_bytes);
 
-/* Fills the data and times of `op`; everything points into the patch but the array of ranges,
- * which the caller frees with patch_op_done. ERR_MEMORY. */
-enum err patch_op(const struct patch *patch, Wire__WriteOp *op);
+/* Fills the times and, `with_bytes`, the data of `op`; everything points into the patch but the array
+ * of ranges, which the caller frees with patch_op_done. ERR_MEMORY. */
+enum err patch_op(const struct patch *patch, bool with_bytes, Wire__WriteOp *op);
 void patch_op_done(Wire__WriteOp *op);
+
+/* A place in the ranges and the appended bytes; zeroed: the start. */
+struct patch_cursor {
+    size_t range;
+    size_t range_offset;
+    size_t append_offset;
+};
+
+/* Fills the data of `op` with at most bytes_max bytes from the cursor on, which moves behind them;
+ * nothing at the end. As patch_op; freed by patch_part_done. ERR_MEMORY. */
+enum err patch_part(const struct patch *patch, struct patch_cursor *cursor, size_t bytes_max,
+                    Wire__StageOp *op);
+void patch_part_done(Wire__StageOp *op);
 
 #endif

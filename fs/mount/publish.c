@@ -14,6 +14,7 @@
 #include "fs/mount/publish.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include <utlist.h>
 
@@ -24,6 +25,7 @@
 #include "fs/mount/changes.h"
 #include "fs/mount/handle.h"
 #include "fs/mount/order.h"
+#include "fs/mount/send.h"
 
 /* Bytes in the patches of all inodes; above, writes are refused. */
 #define PATCHES_BYTES_MAX (256u * MIB)
@@ -44,9 +46,12 @@ struct publish {
 
     bool under_way;
     struct patch patch; /* under way */
+    bool if_version;    /* it was sent on condition of this version */
+    uint32_t version_wanted;
     uint64_t patch_bytes;
     struct publish_waiter *waiters;
 
+    uint64_t progress_ms;   /* loop time of the last part that arrived */
     int64_t changed_ns;     /* time of the last local change */
     uint64_t append_due_ms; /* 0: no */
     struct content *view;   /* cache of publish_content, or NULL */
@@ -149,6 +154,41 @@ void publish_base_changed(struct inode *inode)
     if (inode->publish != NULL) {
         view_drop(inode->publish);
     }
+}
+
+enum err publish_read(const struct inode *inode, uint64_t offset, size_t size, struct buffer *out)
+{
+    const struct publish *publish = inode->publish;
+    const struct content *base = inode->content;
+    uint64_t base_bytes = base != NULL ? base->len : 0;
+    uint64_t below = publish->under_way ? patch_length(&publish->patch, base_bytes) : base_bytes;
+    uint64_t length = patch_length(&publish->pending, below);
+    buffer_clear(out);
+    if (offset >= length) {
+        return ERR_OK;
+    }
+    size_t len = size < length - offset ? size : (size_t)(length - offset);
+    uint8_t *bytes = buffer_reserve(out, len);
+    if (bytes == NULL) {
+        return ERR_MEMORY;
+    }
+    size_t from_base = offset < base_bytes ? (size_t)(base_bytes - offset) : 0;
+    from_base = from_base < len ? from_base : len;
+    if (from_base > 0) {
+        memcpy(bytes, base->data + offset, from_base);
+    }
+    memset(bytes + from_base, 0, len - from_base);
+    if (publish->under_way) {
+        patch_apply_part(&publish->patch, base_bytes, offset, bytes, len);
+    }
+    patch_apply_part(&publish->pending, below, offset, bytes, len);
+    out->len = len;
+    return ERR_OK;
+}
+
+uint64_t publish_progress_ms(const struct inode *inode)
+{
+    return inode->publish != NULL ? inode->publish->progress_ms : 0;
 }
 
 /* ---- changes ---- */
@@ -309,7 +349,7 @@ enum err publish_take_error(struct inode *inode)
 static struct content *content_after(const struct publish *publish, const Wire__Answer *answer)
 {
     struct inode *inode = publish->inode;
-    const struct content *base = content_current(inode);
+    struct content *base = content_current(inode);
     if (answer->attr->mzxid != answer->zxid) {
         return NULL;
     }
@@ -317,6 +357,12 @@ static struct content *content_after(const struct publish *publish, const Wire__
         base = NULL;
     } else if (base == NULL || answer->attr->version != inode->attr.version + 1) {
         return NULL; /* Somebody else's change came between. */
+    } else if (base->refs == 1 && base->len == answer->attr->data_bytes &&
+               patch_length(&publish->patch, base->len) == base->len) {
+        /* Nobody else reads it and it stays as long: a few bytes of a large file. */
+        patch_apply_part(&publish->patch, base->len, 0, base->data, base->len);
+        base->mzxid = answer->attr->mzxid;
+        return content_ref(base);
     }
     struct buffer after = {0};
     struct content *content = NULL;
@@ -427,31 +473,28 @@ static void publish_answered(void *arg, enum err err, const Wire__Answer *answer
     publish_finish(publish, err, answer);
 }
 
+static void publish_progressed(void *arg)
+{
+    struct publish *publish = arg;
+    publish->progress_ms = uv_now(publish->mount->loop);
+}
+
 static enum err publish_send(struct publish *publish)
 {
     struct mount *mount = publish->mount;
-    Wire__Address at = WIRE__ADDRESS__INIT;
-    Wire__WriteOp write = WIRE__WRITE_OP__INIT;
-    Wire__Op op = WIRE__OP__INIT;
-    Wire__Request request = WIRE__REQUEST__INIT;
-    enum err err = patch_op(&publish->patch, &write);
-    if (err != ERR_OK) {
-        return err;
-    }
-    at.ino = publish->inode->ino;
-    write.at = &at;
-    op.body_case = WIRE__OP__BODY_WRITE;
-    op.write = &write;
-    request.body_case = WIRE__REQUEST__BODY_OP;
-    request.op = &op;
-    /* Nobody to tell of a failure: go on trying as long as the session lives. */
-    struct call_options options = {.timeout_ms =
-                                       publish->waiters == NULL ? 0 : mount_call_timeout_ms(mount),
-                                   .done = publish_answered,
-                                   .arg = publish};
-    (void)client_call(mount->client, &request, &options, &err);
-    patch_op_done(&write);
-    return err;
+    const struct sending sending = {
+        .ino = publish->inode->ino,
+        .patch = &publish->patch,
+        .if_version = publish->if_version,
+        .version = publish->version_wanted,
+        /* Nobody to tell of a failure: go on trying as long as the session lives. */
+        .timeout_ms = publish->waiters == NULL ? 0 : mount_call_timeout_ms(mount),
+        .done = publish_answered,
+        .progress = publish_progressed,
+        .arg = publish,
+    };
+    publish_progressed(publish);
+    return send_patch(mount, &sending);
 }
 
 static void publish_start(struct publish *publish)
@@ -467,6 +510,9 @@ static void publish_start(struct publish *publish)
     publish->append_due_ms = 0;
     publish->wanted = false;
     publish->under_way = true;
+    publish->if_version = publish->inode->if_version;
+    publish->version_wanted = publish->inode->version_wanted;
+    publish->inode->if_version = false;
     handle_all_published(publish->inode);
     enum err err = publish_send(publish);
     if (err != ERR_OK) {

@@ -61,6 +61,13 @@ bool publish_needs_base(const struct inode *inode);
  * no memory. */
 struct content *publish_content(struct inode *inode);
 
+/* Some of the local view, into *out (replaced); less at the end of the file. Only while there is an
+ * inode->publish; needs inode->content if publish_needs_base. ERR_MEMORY. */
+enum err publish_read(const struct inode *inode, uint64_t offset, size_t size, struct buffer *out);
+
+/* Loop time at which the publish under way was last seen to go on; 0: there is none. */
+uint64_t publish_progress_ms(const struct inode *inode);
+
 /* Publishes what is pending. The waiter (NULL: nobody listens; then it is tried as long as the
  * session lives) is told when it and all before it is done. False: there is nothing to wait for. */
 bool publish_now(struct mount *mount, struct inode *inode, struct publish_waiter *waiter);

@@ -104,6 +104,11 @@ static size_t copy_name(char *to, const char *name)
     return len;
 }
 
+void task_set_name(struct task *task, const char *name)
+{
+    task->name_len = copy_name(task->name, name);
+}
+
 void task_set_parent(struct task *task, struct inode *parent, const char *name)
 {
     task->parent = parent;
@@ -260,6 +265,19 @@ static bool task_interrupt(struct task *task)
     return false;
 }
 
+/* A large publish may take longer than timeo, as long as it goes on. */
+static bool task_goes_on(struct task *task)
+{
+    struct mount *mount = task->mount;
+    uint64_t progress_ms = task->publish.publish != NULL ? publish_progress_ms(task->inode) : 0;
+    uint64_t until_ms = progress_ms + mount->options->timeo_ms + DEADLINE_SLACK_MS;
+    if (progress_ms == 0 || until_ms <= uv_now(mount->loop)) {
+        return false;
+    }
+    task->deadline_ms = until_ms;
+    return true;
+}
+
 static void task_time_out(struct task *task)
 {
     publish_cancel(&task->publish);
@@ -279,7 +297,11 @@ static void on_timer(uv_timer_t *timer)
             task->interrupted_ms = 0;
             more = (task_interrupt(task) && task->deadline_ms != 0) || more;
         } else if (task->deadline_ms != 0 && task->deadline_ms <= now_ms) {
-            task_time_out(task);
+            if (task_goes_on(task)) {
+                more = true;
+            } else {
+                task_time_out(task);
+            }
         } else {
             more = more || task->interrupted_ms != 0 || task->deadline_ms != 0;
         }

@@ -81,6 +81,9 @@ void task_end(struct task *task);
 void task_fail(struct task *task, enum err err);
 void task_fail_in_order(struct task *task, enum err err);
 
+/* Sets the name that it is about; at most NAME_BYTES_MAX bytes. */
+void task_set_name(struct task *task, const char *name);
+
 /* Sets the other node and the name that it is about. */
 void task_set_parent(struct task *task, struct inode *parent, const char *name);
 void task_set_to_parent(struct task *task, struct inode *to_parent, const char *to_name);

@@ -103,12 +103,20 @@ size_t fixture_count(const struct mount_fixture *fixture, uint64_t nodeid, const
 static void note_op(struct fixture_call *call, const Wire__Op *op)
 {
     call->op = op->body_case;
+    if (op->body_case == WIRE__OP__BODY_STAGE) {
+        call->stage = op->stage->stage;
+        call->parts = op->stage->part;
+        call->ranges = op->stage->n_ranges;
+    }
     if (op->body_case != WIRE__OP__BODY_WRITE) {
         return;
     }
     const Wire__WriteOp *write = op->write;
     call->ino = write->at->ino;
     call->truncate = write->truncate;
+    call->stage = write->stage;
+    call->parts = write->stage_parts;
+    call->if_version = write->if_version;
     call->ranges = write->n_ranges;
     if (write->n_ranges > 0) {
         const ProtobufCBinaryData *data = &write->ranges[0]->data;
@@ -133,6 +141,7 @@ struct call *client_call(struct client *client, Wire__Request *request,
         note_op(call, request->op);
     } else if (request->body_case == WIRE__REQUEST__BODY_DATA) {
         call->ino = request->data->at->ino;
+        call->offset = request->data->offset;
     }
     return (struct call *)(void *)call;
 }

@@ -30,6 +30,10 @@ struct fixture_call {
     size_t ranges;
     struct buffer range;  /* the first one */
     struct buffer append; /* of a WriteOp */
+    uint64_t stage;       /* of a WriteOp or StageOp */
+    uint32_t parts;       /* of a WriteOp: all; of a StageOp: which */
+    bool if_version;
+    uint64_t offset; /* of a DataRead */
 };
 
 /* One invalidation handed to the kernel. */

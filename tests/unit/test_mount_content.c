@@ -124,13 +124,13 @@ static void a_node_that_is_gone_is_stale(void **state)
     assert_true(file->gone);
 }
 
-static void an_answer_that_is_not_the_whole_file_is_refused(void **state)
+static void an_answer_that_does_not_fit_the_file_is_refused(void **state)
 {
     (void)state;
     struct waiting waiting;
     Wire__Answer message = WIRE__ANSWER__INIT;
     Wire__Attr attr = fixture_attr(FILE_INO, WIRE__KIND__KIND_FILE, 5);
-    attr.data_bytes = 5;
+    attr.data_bytes = 3;
     message.attr = &attr;
     message.data = wire_bytes("text", 4);
     assert_int_equal(fetch(&waiting), ERR_OK);
@@ -217,6 +217,55 @@ static void the_cache_is_bounded_and_keeps_what_is_open(void **state)
     free(data);
 }
 
+/* Some bytes at the cursor of the file as of `zxid`, which is "abcdef" then. */
+static void answer_part(size_t index, const char *text, uint64_t zxid)
+{
+    Wire__Answer message = WIRE__ANSWER__INIT;
+    Wire__Attr attr = fixture_attr(FILE_INO, WIRE__KIND__KIND_FILE, zxid);
+    attr.data_bytes = 6;
+    message.attr = &attr;
+    message.data = wire_bytes(text, strlen(text));
+    message.grant = 2;
+    fixture_answer(&fixture, index, ERR_OK, &message);
+}
+
+static void a_large_file_comes_in_parts(void **state)
+{
+    (void)state;
+    struct waiting waiting;
+    assert_int_equal(fetch(&waiting), ERR_OK);
+    answer_part(0, "abcd", 5);
+    assert_int_equal(waiting.count, 0);
+    assert_int_equal(fixture.call[1].offset, 4);
+    answer_part(1, "ef", 5);
+    assert_int_equal(waiting.err, ERR_OK);
+    assert_memory_equal(content_current(file)->data, "abcdef", 6);
+}
+
+static void a_file_that_changes_between_two_parts_is_read_anew(void **state)
+{
+    (void)state;
+    struct waiting waiting;
+    assert_int_equal(fetch(&waiting), ERR_OK);
+    answer_part(0, "abcd", 5);
+    answer_part(1, "EF", 6);
+    assert_int_equal(waiting.count, 0);
+    assert_int_equal(fixture.call[2].offset, 0);
+    answer_part(2, "ABCDE", 6);
+    answer_part(3, "F", 6);
+    assert_int_equal(waiting.err, ERR_OK);
+    assert_memory_equal(content_current(file)->data, "ABCDEF", 6);
+}
+
+static void a_part_without_bytes_is_refused(void **state)
+{
+    (void)state;
+    struct waiting waiting;
+    assert_int_equal(fetch(&waiting), ERR_OK);
+    answer_part(0, "", 5);
+    assert_int_equal(waiting.err, ERR_MALFORMED);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -226,11 +275,14 @@ int main(void)
         TEST(all_that_wait_for_one_file_share_one_read),
         TEST(a_refused_call_is_told_at_once),
         TEST(a_node_that_is_gone_is_stale),
-        TEST(an_answer_that_is_not_the_whole_file_is_refused),
+        TEST(an_answer_that_does_not_fit_the_file_is_refused),
         TEST(a_read_that_waited_in_vain_is_an_outage),
         TEST(content_is_current_only_while_changes_of_it_are_promised),
         TEST(a_pinned_version_outlives_the_newest),
         TEST(the_cache_is_bounded_and_keeps_what_is_open),
+        TEST(a_large_file_comes_in_parts),
+        TEST(a_file_that_changes_between_two_parts_is_read_anew),
+        TEST(a_part_without_bytes_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -140,7 +140,7 @@ static void an_op_carries_all_ranges_and_times(void **state)
     assert_int_equal(patch_write(&patch, place(""), 0, "c", 1), ERR_OK);
     patch.set_mtime = true;
     patch.mtime_ns = 7;
-    assert_int_equal(patch_op(&patch, &op), ERR_OK);
+    assert_int_equal(patch_op(&patch, true /* with_bytes */, &op), ERR_OK);
     assert_int_equal(op.n_ranges, 2);
     assert_int_equal(op.ranges[0]->offset, 0);
     assert_int_equal(op.ranges[1]->offset, 10);
@@ -196,6 +196,57 @@ static void random_call(unsigned *seed, struct patch *patch, struct patch_place 
     }
 }
 
+/* Some part of the base becomes the same part of the model. */
+static void check_part(unsigned *seed, const struct patch *patch, const uint8_t *base,
+                       size_t base_bytes, const struct model *model)
+{
+    uint8_t part[300] = {0};
+    size_t offset = (size_t)rand_r(seed) % (model->len + 1);
+    size_t len = (size_t)rand_r(seed) % sizeof part;
+    len = len < model->len - offset ? len : model->len - offset;
+    for (size_t i = 0; i < len && offset + i < base_bytes; i++) {
+        part[i] = base[offset + i];
+    }
+    patch_apply_part(patch, base_bytes, offset, part, len);
+    assert_memory_equal(part, model->bytes + offset, len);
+}
+
+/* The parts of a stage, put together again, are the patch. */
+static void check_stage(unsigned *seed, const struct patch *patch, const uint8_t *base,
+                        size_t base_bytes, const struct model *model)
+{
+    struct patch again = {.truncate = patch->truncate, .truncate_bytes = patch->truncate_bytes};
+    struct patch_cursor cursor = {0};
+    struct patch_place at = {.base_bytes = base_bytes, .bytes_max = MAX};
+    struct buffer append = {0};
+    struct buffer out = {0};
+    size_t bytes_max = 1 + (size_t)rand_r(seed) % 200;
+    size_t bytes = 1;
+    while (bytes > 0) {
+        Wire__StageOp part = WIRE__STAGE_OP__INIT;
+        assert_int_equal(patch_part(patch, &cursor, bytes_max, &part), ERR_OK);
+        bytes = part.append.len;
+        assert_int_equal(buffer_append(&append, part.append.data, part.append.len), ERR_OK);
+        for (size_t i = 0; i < part.n_ranges; i++) {
+            const Wire__Range *range = part.ranges[i];
+            assert_int_equal(
+                patch_write(&again, at, range->offset, range->data.data, range->data.len), ERR_OK);
+            bytes += range->data.len;
+        }
+        assert_true(bytes <= bytes_max);
+        patch_part_done(&part);
+    }
+    assert_int_equal(patch_append(&again, at, append.data, append.len), ERR_OK);
+    assert_int_equal(patch_apply(&again, base, base_bytes, &out), ERR_OK);
+    assert_int_equal(out.len, model->len);
+    if (out.len > 0) {
+        assert_memory_equal(out.data, model->bytes, out.len);
+    }
+    buffer_done(&append);
+    buffer_done(&out);
+    patch_done(&again);
+}
+
 static void any_calls_give_what_a_plain_file_holds(void **state)
 {
     (void)state;
@@ -223,6 +274,8 @@ static void any_calls_give_what_a_plain_file_holds(void **state)
         if (out.len > 0) {
             assert_memory_equal(out.data, model.bytes, out.len);
         }
+        check_part(&seed, &patch, base, (size_t)at.base_bytes, &model);
+        check_stage(&seed, &patch, base, (size_t)at.base_bytes, &model);
         buffer_done(&out);
         patch_done(&patch);
     }

@@ -275,6 +275,85 @@ static void a_refused_first_write_leaves_no_publish_behind(void **state)
     assert_null(file->publish);
 }
 
+/* ---- more than one entry holds ---- */
+
+#define LARGE (3u * MIB)
+
+static void write_large(void)
+{
+    uint8_t *bytes = calloc(1, LARGE);
+    assert_non_null(bytes);
+    fixture.status.file_bytes_max = FILE_BYTES_LIMIT;
+    assert_int_equal(publish_truncate(&fixture.mount, file, 0), ERR_OK);
+    assert_int_equal(publish_write(&fixture.mount, file, 0, bytes, LARGE), ERR_OK);
+    free(bytes);
+}
+
+static void a_large_patch_goes_as_parts_and_then_as_one_entry(void **state)
+{
+    (void)state;
+    struct waiting waiting;
+    write_large();
+    assert_true(publish(&waiting));
+    size_t answered = 0;
+    while (answered < fixture.call_count && fixture.call[answered].op == WIRE__OP__BODY_STAGE) {
+        assert_int_equal(fixture.call[answered].parts, answered);
+        assert_true(fixture.call_count - answered <= 4);
+        fixture_answer(&fixture, answered++, ERR_OK, NULL);
+    }
+    assert_int_equal(answered, 6);
+    assert_int_equal(fixture.call_count, 7);
+    assert_int_equal(fixture.call[6].op, WIRE__OP__BODY_WRITE);
+    assert_int_equal(fixture.call[6].parts, 6);
+    assert_int_equal(fixture.call[6].stage, fixture.call[0].stage);
+    assert_int_equal(fixture.call[6].ranges, 0);
+    assert_true(fixture.call[6].truncate);
+    assert_int_equal(waiting.count, 0);
+    commit(6, 30, 1, LARGE);
+    assert_int_equal(waiting.count, 1);
+    assert_int_equal(waiting.err, ERR_OK);
+    assert_int_equal(file->content->len, LARGE);
+}
+
+static void a_part_that_fails_ends_the_publish_and_drops_the_stage(void **state)
+{
+    (void)state;
+    struct waiting waiting;
+    write_large();
+    assert_true(publish(&waiting));
+    assert_int_equal(fixture.call_count, 4);
+    fixture_answer(&fixture, 0, ERR_OK, NULL);
+    fixture_answer(&fixture, 1, ERR_LIMIT, NULL);
+    for (size_t i = 2; i < 5; i++) {
+        assert_int_equal(waiting.count, 0);
+        fixture_answer(&fixture, i, ERR_OK, NULL);
+    }
+    assert_int_equal(waiting.count, 1);
+    assert_int_equal(waiting.err, ERR_LIMIT);
+    assert_int_equal(fixture.call_count, 6); /* five parts, and the drop */
+    assert_int_equal(fixture.call[5].op, WIRE__OP__BODY_STAGE);
+    assert_int_equal(fixture.call[5].ranges, 0);
+    fixture_answer(&fixture, 5, ERR_OK, NULL);
+}
+
+static void a_condition_is_used_up_by_the_next_publish(void **state)
+{
+    (void)state;
+    struct waiting waiting;
+    file->if_version = true;
+    file->version_wanted = 7;
+    rewrite("one");
+    assert_true(publish(&waiting));
+    assert_true(fixture.call[0].if_version);
+    fixture_answer(&fixture, 0, ERR_BAD_VERSION, NULL);
+    assert_int_equal(waiting.err, ERR_BAD_VERSION);
+    rewrite("two");
+    assert_true(publish(&waiting));
+    assert_false(fixture.call[1].if_version);
+    commit(1, 30, 1, 3);
+    assert_int_equal(waiting.err, ERR_OK);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -292,6 +371,9 @@ int main(void)
         TEST(times_set_after_the_last_write_win),
         TEST(more_than_the_limit_is_refused_and_what_was_there_stays),
         TEST(a_refused_first_write_leaves_no_publish_behind),
+        TEST(a_large_patch_goes_as_parts_and_then_as_one_entry),
+        TEST(a_part_that_fails_ends_the_publish_and_drops_the_stage),
+        TEST(a_condition_is_used_up_by_the_next_publish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
