@@ -67,6 +67,6 @@
 #define STORE_FLUSH_LOG_BYTES (16u * MIB)  /* log since the last flush; bounds the start time */
 
 /* Mount. */
-#define CONTENT_CACHE_BYTES_MAX (64u * MIB) /* contents of closed files kept in memory */
+#define CONTENT_CACHE_BYTES_MAX (64u * MIB) /* contents of closed files, unless cache= says more */
 
 #endif

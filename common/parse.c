@@ -51,6 +51,38 @@ enum err parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out)
     return ERR_OK;
 }
 
+/* Bits to shift by for a suffix; 0: none. */
+static unsigned shift_of(char suffix)
+{
+    switch (suffix) {
+    case 'K':
+        return 10;
+    case 'M':
+        return 20;
+    case 'G':
+        return 30;
+    default:
+        return 0;
+    }
+}
+
+enum err parse_bytes(const char *text, uint64_t min, uint64_t max, uint64_t *out)
+{
+    uint64_t value = 0;
+    size_t len = strlen(text);
+    unsigned shift = len > 0 ? shift_of(text[len - 1]) : 0;
+    enum err err = parse_digits(text, len - (shift != 0), 10, max >> shift, &value);
+
+    if (err != ERR_OK) {
+        return err;
+    }
+    if (value << shift < min) {
+        return ERR_INVALID;
+    }
+    *out = value << shift;
+    return ERR_OK;
+}
+
 enum err parse_mode(const char *text, uint32_t *out)
 {
     uint64_t value = 0;

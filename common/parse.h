@@ -13,6 +13,9 @@
 /* Whole text is a decimal number in [min, max]; ERR_INVALID otherwise, *out unchanged. */
 enum err parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out);
 
+/* A number of bytes, perhaps with a suffix K, M or G (KiB, MiB, GiB). As parse_u64. */
+enum err parse_bytes(const char *text, uint64_t min, uint64_t max, uint64_t *out);
+
 /* An octal mode such as 0755 or 755. */
 enum err parse_mode(const char *text, uint32_t *out);
 

@@ -3,7 +3,7 @@
  * Contents and their cache. Asked by ops_file.c and publish.c; asks the replica by client_call.
  *
  * Invariant: mount->contents_bytes is the sum of the lengths of all inode->content; those of closed
- * files are at most CONTENT_CACHE_BYTES_MAX.
+ * files are at most options->cache_bytes.
  */
 #include "fs/mount/content.h"
 
@@ -82,7 +82,7 @@ static void drop_oldest(struct mount *mount)
     struct inode *next = NULL;
     DL_FOREACH_SAFE2(mount->contents, inode, next, content_next)
     {
-        if (mount->contents_bytes <= CONTENT_CACHE_BYTES_MAX) {
+        if (mount->contents_bytes <= mount->options->cache_bytes) {
             return;
         }
         if (inode->handles == NULL && inode->publish == NULL) {

@@ -2,7 +2,7 @@
  *
  * Whole file contents: one version each, shared by all who read it.
  *
- * The newest committed version of a file hangs on its inode; CONTENT_CACHE_BYTES_MAX bounds the
+ * The newest committed version of a file hangs on its inode; the option cache= bounds the
  * sum of these. A handle that reads pins the version it began with (FILESYSTEM.md, "Reading").
  */
 #ifndef QUORUMFS_CONTENT_H

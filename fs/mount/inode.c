@@ -250,12 +250,14 @@ void inode_stat(const struct mount *mount, const struct inode *inode, enum face 
                                 .mtime_ns = attr->mtime_ns,
                                 .ctime_ns = attr->ctime_ns};
     publish_view(inode, &view);
+    const struct mount_options *options = mount->options;
     *out = (struct stat){0};
     out->st_ino = inode_nodeid(mount, inode->ino, face);
-    out->st_mode = inode_type(attr, face) | mode_of(attr, face);
+    out->st_mode =
+        inode_type(attr, face) | (options->show_mode ? options->mode : mode_of(attr, face));
     out->st_nlink = inode->gone ? 0 : 1;
-    out->st_uid = attr->uid;
-    out->st_gid = attr->gid;
+    out->st_uid = options->show_uid ? options->uid : attr->uid;
+    out->st_gid = options->show_gid ? options->gid : attr->gid;
     out->st_rdev = attr->rdev;
     out->st_size = (off_t)view.bytes;
     out->st_atim = timespec_of(view.atime_ns);

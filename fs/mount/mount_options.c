@@ -18,6 +18,8 @@
 #define TIMEO_S_DEFAULT 10u
 #define TIMEO_S_MAX     86400u
 #define PORT_DEFAULT    2181u
+#define CACHE_BYTES_MIN MIB
+#define CACHE_BYTES_MAX (1024ull * 1024u * MIB)
 
 const char mount_options_help[] =
     "Usage: quorumfs [OPTION]... SERVERS[/SUBTREE] MOUNTPOINT\n"
@@ -40,6 +42,9 @@ const char mount_options_help[] =
     "  consistency=sequential|linearizable\n"
     "                         linearizable: every open and lookup asks the leader\n"
     "  session_timeout=S      seconds after which a lost mount is given up\n"
+    "  cache=BYTES            keep contents up to this sum (default 64M)\n"
+    "  uid=N, gid=N, umask=M  show all files with this owner, group, mode\n"
+    "  name=NAME              this host's name for holders (default its host name)\n"
     "  subtree=PATH           mount this directory (needed after unix:PATH)\n"
     "  allow_other            other users may enter (default for root)\n"
     "  default_permissions    the kernel checks modes (default for root)\n"
@@ -103,9 +108,74 @@ static enum err parse_choice(const char *name, const char *value, const char *fi
     return ERR_OK;
 }
 
+static enum err parse_id(const char *name, const char *value, bool *out_given, uint32_t *out_id,
+                         struct buffer *error)
+{
+    uint64_t id = 0;
+    /* The highest number means "none" to chown(2). */
+    if (parse_u64(value, 0, UINT32_MAX - 1, &id) != ERR_OK) {
+        (void)buffer_printf(error, "%s must be a number, not '%s'", name, value);
+        return ERR_INVALID;
+    }
+    *out_given = true;
+    *out_id = (uint32_t)id;
+    return ERR_OK;
+}
+
+static enum err parse_umask(const char *value, struct mount_options *out, struct buffer *error)
+{
+    uint32_t mask = 0;
+    if (parse_mode(value, &mask) != ERR_OK || mask > 0777u) {
+        (void)buffer_printf(error, "umask must be an octal number up to 777, not '%s'", value);
+        return ERR_INVALID;
+    }
+    out->show_mode = true;
+    out->mode = 0777u & ~mask;
+    return ERR_OK;
+}
+
+static enum err parse_cache(const char *value, struct mount_options *out, struct buffer *error)
+{
+    if (parse_bytes(value, CACHE_BYTES_MIN, CACHE_BYTES_MAX, &out->cache_bytes) != ERR_OK) {
+        (void)buffer_printf(error, "cache must be a number of bytes from 1M to 1024G, not '%s'",
+                            value);
+        return ERR_INVALID;
+    }
+    return ERR_OK;
+}
+
+/* What all files are shown as. */
+static enum err take_shown(struct mount_options *out, const char *name, const char *value,
+                           bool *out_known, struct buffer *error)
+{
+    *out_known = true;
+    if (strcmp(name, "uid") == 0) {
+        return parse_id(name, value, &out->show_uid, &out->uid, error);
+    }
+    if (strcmp(name, "gid") == 0) {
+        return parse_id(name, value, &out->show_gid, &out->gid, error);
+    }
+    if (strcmp(name, "umask") == 0) {
+        return parse_umask(value, out, error);
+    }
+    *out_known = false;
+    return ERR_OK;
+}
+
 static enum err take_with_value(struct mount_options *out, const char *name, const char *value,
                                 struct buffer *error)
 {
+    bool known = false;
+    enum err err = take_shown(out, name, value, &known, error);
+    if (known) {
+        return err;
+    }
+    if (strcmp(name, "cache") == 0) {
+        return parse_cache(value, out, error);
+    }
+    if (strcmp(name, "name") == 0) {
+        return replace_string(&out->name, value);
+    }
     if (strcmp(name, "timeo") == 0) {
         return parse_seconds(name, value, 1, TIMEO_S_MAX, &out->timeo_ms, error);
     }
@@ -313,7 +383,11 @@ enum err mount_options_parse(int argc, char *const *argv, bool root, struct moun
                              struct buffer *error)
 {
     *out = (struct mount_options){
-        .timeo_ms = TIMEO_S_DEFAULT * 1000u, .allow_other = root, .default_permissions = root};
+        .timeo_ms = TIMEO_S_DEFAULT * 1000u,
+        .allow_other = root,
+        .default_permissions = root,
+        .cache_bytes = CONTENT_CACHE_BYTES_MAX,
+    };
     enum err err = take_arguments(argc, argv, out, error);
     if (err != ERR_OK || out->help || out->version) {
         return err;
@@ -341,6 +415,7 @@ void mount_options_done(struct mount_options *options)
     free(options->mountpoint);
     free(options->fsname);
     free(options->log);
+    free(options->name);
     buffer_done(&options->kernel);
     *options = (struct mount_options){0};
 }

@@ -30,7 +30,15 @@ struct mount_options {
     bool read_pinned;  /* never the page cache */
     uint32_t timeo_ms;
     uint32_t session_timeout_ms; /* 0: default of the ensemble */
-    struct buffer kernel;        /* options handed on to the kernel: ",nosuid,noexec" */
+    uint64_t cache_bytes;        /* contents of closed files kept in memory */
+    bool show_uid;               /* all nodes are shown with this owner, group, mode */
+    bool show_gid;
+    bool show_mode;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t mode;        /* 0777 without umask= */
+    char *name;           /* of this host in user.znode.holder, NULL: its host name; owned */
+    struct buffer kernel; /* options handed on to the kernel: ",nosuid,noexec" */
 };
 
 /* `root`: the defaults of a mount by root. ERR_INVALID: `error` has one sentence. With help or

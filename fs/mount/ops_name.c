@@ -66,7 +66,7 @@ static void make_node(struct task *task, const struct making *making)
     }
     if (making->kind == WIRE__KIND__KIND_DIR) {
         /* Scripts lock with mkdir: who holds it is told on request. */
-        process_describe(caller->pid, holder, sizeof holder);
+        process_describe(caller->pid, task->mount->options->name, holder, sizeof holder);
         create.holder = wire_bytes(holder, strlen(holder));
     }
     op.body_case = WIRE__OP__BODY_CREATE;

@@ -75,17 +75,17 @@ void process_close(struct process *process)
     *process = (struct process){.tgid = 0, .pidfd = -1};
 }
 
-void process_describe(pid_t tid, char *text, size_t text_bytes)
+void process_describe(pid_t tid, const char *host, char *text, size_t text_bytes)
 {
-    struct utsname host;
+    struct utsname names;
     char command[32] = "";
-    if (uname(&host) != 0) {
-        host.nodename[0] = '\0';
+    if (host == NULL) {
+        host = uname(&names) == 0 ? names.nodename : "";
     }
     if (tid != 0 && read_proc(tid, "comm", command, sizeof command)) {
         command[strcspn(command, "\n")] = '\0';
     }
-    (void)snprintf(text, text_bytes, "%s %d %s", host.nodename, (int)tid, command);
+    (void)snprintf(text, text_bytes, "%.100s %d %s", host, (int)tid, command);
 }
 
 bool process_is_gone(const struct process *process)

@@ -22,9 +22,9 @@ pid_t process_tgid(pid_t tid);
 struct process process_open(pid_t tid);
 void process_close(struct process *process);
 
-/* `host pid command` of the process of this thread, as a C string. */
+/* `host pid command` of the process of this thread, as a C string; host NULL: the host name. */
 #define PROCESS_TEXT_BYTES 160u
-void process_describe(pid_t tid, char *text, size_t text_bytes);
+void process_describe(pid_t tid, const char *host, char *text, size_t text_bytes);
 
 /* Has surely exited. */
 bool process_is_gone(const struct process *process);

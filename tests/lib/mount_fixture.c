@@ -25,6 +25,7 @@ void mount_fixture_open(struct mount_fixture *fixture)
     current = fixture;
     struct mount *mount = &fixture->mount;
     fixture->options.timeo_ms = 10000;
+    fixture->options.cache_bytes = CONTENT_CACHE_BYTES_MAX;
     fixture->status = (struct client_status){.leader = 1, .replica = 1};
     assert_int_equal(uv_loop_init(&fixture->loop), 0);
     mount->options = &fixture->options;

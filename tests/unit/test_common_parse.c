@@ -137,6 +137,27 @@ static void host_must_fit_with_its_nul(void **state)
     assert_string_equal(host, "abcd");
 }
 
+static void bytes_take_a_suffix_and_keep_their_bounds(void **state)
+{
+    (void)state;
+    uint64_t value = 5;
+    assert_int_equal(parse_bytes("4096", 0, 1u << 20, &value), ERR_OK);
+    assert_int_equal(value, 4096);
+    assert_int_equal(parse_bytes("3K", 0, 1u << 20, &value), ERR_OK);
+    assert_int_equal(value, 3072);
+    assert_int_equal(parse_bytes("1M", 1, 1u << 20, &value), ERR_OK);
+    assert_int_equal(value, 1u << 20);
+    assert_int_equal(parse_bytes("2G", 0, UINT64_MAX, &value), ERR_OK);
+    assert_int_equal(value, 1ull << 31);
+    const char *const bad[] = {
+        "", "K", "1k", "1KK", "-1", "1 M", "2M", "0x1K", "18446744073709551615G"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(parse_bytes(bad[i], 0, 1u << 20, &value), ERR_INVALID);
+    }
+    assert_int_equal(parse_bytes("1K", 1025, UINT64_MAX, &value), ERR_INVALID);
+    assert_int_equal(value, 1ull << 31);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +168,7 @@ int main(void)
         cmocka_unit_test(addresses_are_split_into_host_and_port),
         cmocka_unit_test(bad_addresses_change_nothing),
         cmocka_unit_test(host_must_fit_with_its_nul),
+        cmocka_unit_test(bytes_take_a_suffix_and_keep_their_bounds),
     };
 
     return cmocka_run_group_tests_name("common_parse", tests, NULL, NULL);

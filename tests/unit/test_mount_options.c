@@ -55,6 +55,31 @@ static void a_unix_path_has_no_subtree_but_the_option_gives_one(void **state)
     buffer_done(&error);
 }
 
+static void owner_group_and_mode_that_are_shown_and_the_size_of_the_cache(void **state)
+{
+    (void)state;
+    struct mount_options options;
+    struct buffer error = {0};
+    const char *const words[] = {"h", "/m", "-o", "uid=7,gid=8,umask=027,cache=2M,name=web1", NULL};
+    assert_int_equal(parse(&options, &error, true, words), ERR_OK);
+    assert_true(options.show_uid && options.show_gid && options.show_mode);
+    assert_int_equal(options.uid, 7);
+    assert_int_equal(options.gid, 8);
+    assert_int_equal(options.mode, 0750);
+    assert_int_equal(options.cache_bytes, 2u * 1024 * 1024);
+    assert_string_equal(options.name, "web1");
+    mount_options_done(&options);
+    const char *const bad[] = {"uid=x",      "uid=4294967295", "gid=-1",  "umask=8",
+                               "umask=1777", "cache=1",        "cache=2T"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const char *const bad_words[] = {"h", "/m", "-o", bad[i], NULL};
+        assert_int_equal(parse(&options, &error, true, bad_words), ERR_INVALID);
+        assert_true(error.len > 0);
+        mount_options_done(&options);
+    }
+    buffer_done(&error);
+}
+
 static void options_of_fstab_are_accepted_and_kernel_ones_handed_on(void **state)
 {
     (void)state;
@@ -162,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(servers_subtree_and_mountpoint_are_parted),
         cmocka_unit_test(a_unix_path_has_no_subtree_but_the_option_gives_one),
+        cmocka_unit_test(owner_group_and_mode_that_are_shown_and_the_size_of_the_cache),
         cmocka_unit_test(options_of_fstab_are_accepted_and_kernel_ones_handed_on),
         cmocka_unit_test(wrong_command_lines_are_refused_with_a_sentence),
         cmocka_unit_test(help_is_at_most_80_columns_wide),
