@@ -16,6 +16,7 @@
 #include "fs/mount/listing.h"
 #include "fs/mount/order.h"
 #include "fs/mount/publish.h"
+#include "fs/mount/replay.h"
 
 /* Tells the kernel about each face of the inode that it holds. */
 static void push_inode(struct mount *mount, struct inode *inode, bool attr_only)
@@ -156,6 +157,8 @@ static void node_unknown(struct mount *mount, const Wire__Event *event)
 
 void changes_event(struct mount *mount, const Wire__Event *event)
 {
+    const struct inode *known = inode_find(mount, event->ino);
+    bool had_data = known != NULL && known->attr.data_bytes > 0;
     mount->change_count++;
     switch (event->kind) {
     case WIRE__EVENT_KIND__EVENT_CREATED:
@@ -186,6 +189,7 @@ void changes_event(struct mount *mount, const Wire__Event *event)
     case _WIRE__EVENT_KIND_IS_INT_SIZE:
         break;
     }
+    replay_event(mount, event, had_data);
 }
 
 void changes_own_face(struct mount *mount, struct inode *inode, enum face face, bool had_data)

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include "common/logging.h"
 #include "fs/mount/mountpoint.h"
 #include "fs/mount/ops.h"
+#include "fs/mount/replay.h"
 
 /* Requests handled in one turn, so that answers and events of the replica have theirs. */
 #define REQUESTS_PER_TURN 64
@@ -171,9 +173,11 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 /* ---- open, close ---- */
 
-/* The arguments for libfuse. */
-static enum err make_arguments(const struct mount_options *options, struct fuse_args *args)
+/* The arguments for libfuse. With replay the kernel must let the workers write: then `ro` is kept by
+ * us (ops_may_change). */
+static enum err make_arguments(const struct mount *mount, struct fuse_args *args)
 {
+    const struct mount_options *options = mount->options;
     char *list = NULL;
     struct buffer text = {0};
     enum err err = ERR_MEMORY;
@@ -190,7 +194,8 @@ static enum err make_arguments(const struct mount_options *options, struct fuse_
         goto out;
     }
     buffer_clear(&text);
-    err = buffer_printf(&text, "%s%s%s%s%s", list, options->read_only ? ",ro" : "",
+    err = buffer_printf(&text, "%s%s%s%s%s", list,
+                        options->read_only && mount->replay == NULL ? ",ro" : "",
                         options->allow_other ? ",allow_other" : "",
                         options->default_permissions ? ",default_permissions" : "",
                         options->kernel.len > 0 ? (const char *)options->kernel.data : "");
@@ -234,7 +239,7 @@ enum err device_open(struct mount *mount, struct device **out, struct buffer *er
     }
     device->mount = mount;
     mount->device = device;
-    err = make_arguments(mount->options, &args);
+    err = make_arguments(mount, &args);
     if (err != ERR_OK) {
         goto out;
     }
@@ -251,6 +256,7 @@ enum err device_open(struct mount *mount, struct device **out, struct buffer *er
         goto out;
     }
     device->minor = mountpoint_minor(mount->options->mountpoint);
+    replay_begin(mount, makedev(0, device->minor));
     *out = device;
 out:
     fuse_opt_free_args(&args);

@@ -31,6 +31,7 @@
 #include "fs/mount/ops.h"
 #include "fs/mount/order.h"
 #include "fs/mount/publish.h"
+#include "fs/mount/replay.h"
 #include "fs/mount/task.h"
 
 #define START_DEADLINE_MS 10000u
@@ -95,6 +96,18 @@ static void close_device(void *arg)
     }
 }
 
+static void close_inval(void *arg)
+{
+    struct life *life = arg;
+    struct inval *inval = life->mount.inval;
+    life->mount.inval = NULL;
+    if (inval != NULL) {
+        inval_close(inval, close_device, life);
+    } else {
+        close_device(life);
+    }
+}
+
 static void on_client_closed(void *arg)
 {
     struct life *life = arg;
@@ -102,13 +115,7 @@ static void on_client_closed(void *arg)
     task_fail_all(mount);
     publish_done(mount);
     mount->client = NULL;
-    if (mount->inval != NULL) {
-        struct inval *inval = mount->inval;
-        mount->inval = NULL;
-        inval_close(inval, close_device, life);
-    } else {
-        close_device(life);
-    }
+    replay_close(mount, close_inval, life);
 }
 
 static void begin_close(struct life *life)
@@ -200,6 +207,7 @@ static void on_serving(struct mount *mount)
 static void on_invalidated(void *arg)
 {
     order_progress(arg);
+    replay_progress(arg);
 }
 
 static enum err mount_now(struct life *life)
@@ -359,7 +367,7 @@ static void raise_descriptor_limit(void)
     }
 }
 
-static enum err start(struct life *life)
+static enum err start(struct life *life, int replay_fd)
 {
     struct mount *mount = &life->mount;
     CHECK(uv_loop_init(&life->loop) == 0);
@@ -377,6 +385,9 @@ static enum err start(struct life *life)
                                      .state = on_state,
                                      .arg = life};
     enum err err = order_new(mount, &mount->order);
+    if (err == ERR_OK && replay_fd >= 0) {
+        err = replay_open(mount, replay_fd);
+    }
     if (err == ERR_OK) {
         err = client_new(&life->loop, &options, &mount->client, &life->error);
     }
@@ -392,14 +403,14 @@ static enum err start(struct life *life)
     return ERR_OK;
 }
 
-int life_run(const struct mount_options *options, life_told_fn *told, void *arg)
+int life_run(const struct mount_options *options, int replay_fd, life_told_fn *told, void *arg)
 {
     static struct life life;
     life.options = options;
     life.told = told;
     life.told_arg = arg;
     raise_descriptor_limit();
-    if (start(&life) == ERR_OK) {
+    if (start(&life, replay_fd) == ERR_OK) {
         (void)uv_run(&life.loop, UV_RUN_DEFAULT);
         CHECK(uv_loop_close(&life.loop) == 0);
     } else {

@@ -12,7 +12,7 @@
 typedef void life_told_fn(void *arg, const char *text);
 
 /* Connects, mounts, serves until the mount is gone or a signal ends it. The mount point of the
- * options is absolute. Returns the exit code. */
-int life_run(const struct mount_options *options, life_told_fn *told, void *arg);
+ * options is absolute. `replay_fd`: of replayer_start, -1 for none. Returns the exit code. */
+int life_run(const struct mount_options *options, int replay_fd, life_told_fn *told, void *arg);
 
 #endif

@@ -18,6 +18,7 @@
 #include "fs/mount/life.h"
 #include "fs/mount/mount_options.h"
 #include "fs/mount/mountpoint.h"
+#include "fs/mount/replayer.h"
 
 #define PARENT_TOLD "=" /* first byte to the parent: this is no accident */
 
@@ -137,7 +138,13 @@ static int start_and_run(struct program *program)
     if (!settle_descriptors(program) || chdir("/") != 0) {
         return 1;
     }
-    return life_run(&program->options, tell_parent, program);
+    const struct mount_options *options = &program->options;
+    int replay_fd = -1;
+    if (!options->inotify_off) {
+        bool map_root = geteuid() != 0 && options->default_permissions;
+        replay_fd = replayer_start(options->mountpoint, map_root);
+    }
+    return life_run(options, replay_fd, tell_parent, program);
 }
 
 int main(int argc, char **argv)

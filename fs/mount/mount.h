@@ -23,6 +23,7 @@ struct device;
 struct handle;
 struct inval;
 struct order;
+struct replay;
 struct inode;
 struct task;
 
@@ -33,6 +34,7 @@ struct mount {
     struct device *device;
     struct inval *inval;
     struct order *order;
+    struct replay *replay; /* NULL: inotify=off */
 
     /* inode.c */
     struct inode *inodes; /* by ino */

@@ -39,6 +39,7 @@ const char mount_options_help[] =
     "  soft, hard             give up after timeo (default); wait for ever\n"
     "  sync                   publish every write before it returns\n"
     "  read=cached|pinned     pinned: never read through the page cache\n"
+    "  inotify=full|off       watchers see what other hosts change (default); or not\n"
     "  consistency=sequential|linearizable\n"
     "                         linearizable: every open and lookup asks the leader\n"
     "  session_timeout=S      seconds after which a lost mount is given up\n"
@@ -185,6 +186,9 @@ static enum err take_with_value(struct mount_options *out, const char *name, con
     }
     if (strcmp(name, "read") == 0) {
         return parse_choice(name, value, "cached", "pinned", &out->read_pinned, error);
+    }
+    if (strcmp(name, "inotify") == 0) {
+        return parse_choice(name, value, "full", "off", &out->inotify_off, error);
     }
     if (strcmp(name, "consistency") == 0) {
         return parse_choice(name, value, "sequential", "linearizable", &out->linearizable, error);

@@ -10,6 +10,7 @@
 
 #include "common/limits.h"
 #include "common/logging.h"
+#include "fs/mount/replay.h"
 #include "fs/mount/special.h"
 
 /* Background requests (RELEASE, read-ahead) that the kernel keeps in flight. */
@@ -101,6 +102,15 @@ bool ops_name_is_free(fuse_req_t req, const char *name)
     return true;
 }
 
+bool ops_may_change(fuse_req_t req)
+{
+    if (ops_mount(req)->options->read_only) {
+        (void)fuse_reply_err(req, EROFS);
+        return false;
+    }
+    return true;
+}
+
 struct task *ops_name_task(fuse_req_t req, fuse_ino_t parent_nodeid, const char *name)
 {
     struct inode *parent = ops_name_fits(req, name) ? ops_inode(req, parent_nodeid, NULL) : NULL;
@@ -124,7 +134,8 @@ void ops_fill_entry(struct task *task, struct fuse_entry_param *out)
     /* While the answer was held back, the name may have changed again. */
     bool fresh = parent != NULL && parent->promised && parent->names_mark <= task->mark;
     /* Whether data is there may change with each write of this host. */
-    bool named = fresh && mount->names_promised && !(task->is_data && parent->publish != NULL);
+    bool named = fresh && mount->names_promised && !(task->is_data && parent->publish != NULL) &&
+                 !replay_is_pending(mount, parent->ino, task->name, task->name_len);
     *out = (struct fuse_entry_param){0};
     out->entry_timeout = mount_timeout(mount, named);
     if (task->no_node) {

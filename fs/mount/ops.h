@@ -2,7 +2,8 @@
  *
  * The operations of the kernel, by file: ops.c the table and INIT; ops_lookup.c lookup, forget and
  * listing; ops_name.c what changes names; ops_file.c open files; ops_attr.c attributes and statfs;
- * ops_data.c the name `.znode-data`; ops_xattr.c extended attributes.
+ * ops_data.c the name `.znode-data`; ops_xattr.c extended attributes;
+ * ops_replay.c the workers that replay changes.
  *
  * Every function here is called by libfuse on the thread of the loop and answers its request
  * exactly once, now or later. userdata is the struct mount.
@@ -37,6 +38,9 @@ bool ops_name_fits(fuse_req_t req, const char *name);
 /* The name is not one of those that mean something of their own: `.znode-data`, `.quorumfs`. Else
  * answered with EINVAL. */
 bool ops_name_is_free(fuse_req_t req, const char *name);
+
+/* The mount may change the tree; else answered with EROFS. First of all in what changes it. */
+bool ops_may_change(fuse_req_t req);
 
 /* Begins a request about a name in a directory. NULL: it has been answered. */
 struct task *ops_name_task(fuse_req_t req, fuse_ino_t parent, const char *name);
@@ -96,6 +100,20 @@ void ops_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size);
 void ops_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value,
                   size_t size, int flags);
 void ops_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name);
+
+/* ops_replay.c: the caller is a replay worker; then one of these, never the operation itself. Those
+ * that return false have answered nothing: the usual answer will do. */
+bool ops_is_replay(fuse_req_t req);
+bool ops_replay_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_replay_make(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_replay_create(fuse_req_t req, fuse_ino_t parent, const char *name,
+                       struct fuse_file_info *fi);
+void ops_replay_remove(fuse_req_t req, fuse_ino_t parent, const char *name, bool dir);
+void ops_replay_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent,
+                       const char *to_name);
+void ops_replay_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void ops_replay_setattr(fuse_req_t req, fuse_ino_t nodeid);
+bool ops_replay_getattr(fuse_req_t req, fuse_ino_t nodeid);
 
 /* ops_attr.c */
 void ops_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);

@@ -54,6 +54,9 @@ void ops_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
         special_getattr(req, nodeid);
         return;
     }
+    if (ops_is_replay(req) && ops_replay_getattr(req, nodeid)) {
+        return;
+    }
     struct inode *inode = ops_inode(req, nodeid, &face);
     if (inode == NULL) {
         return;
@@ -216,7 +219,11 @@ void ops_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int valid
                       FUSE_SET_ATTR_MTIME_NOW;
     struct mount *mount = ops_mount(req);
     enum face face = FACE_FILE;
-    struct inode *inode = ops_inode(req, nodeid, &face);
+    if (ops_is_replay(req)) {
+        ops_replay_setattr(req, nodeid);
+        return;
+    }
+    struct inode *inode = ops_may_change(req) ? ops_inode(req, nodeid, &face) : NULL;
     struct task *task = inode != NULL ? task_new(mount, req, inode) : NULL;
     if (task == NULL) {
         return;

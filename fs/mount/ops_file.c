@@ -117,6 +117,13 @@ void ops_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
         special_open(req, nodeid, fi);
         return;
     }
+    if (ops_is_replay(req)) {
+        ops_replay_open(req, nodeid, fi);
+        return;
+    }
+    if ((fi->flags & O_ACCMODE) != O_RDONLY && !ops_may_change(req)) {
+        return;
+    }
     struct inode *inode = ops_inode(req, nodeid, &face);
     if (inode == NULL) {
         return;

@@ -16,6 +16,7 @@
 #include "fs/mount/listing.h"
 #include "fs/mount/order.h"
 #include "fs/mount/publish.h"
+#include "fs/mount/replay.h"
 #include "fs/mount/special.h"
 
 /* What one page of a listing asks of the replica, in bytes. */
@@ -66,6 +67,9 @@ static void lookup_send(struct task *task)
 
 void ops_lookup(fuse_req_t req, fuse_ino_t parent_nodeid, const char *name)
 {
+    if (ops_is_replay(req) && ops_replay_lookup(req, parent_nodeid, name)) {
+        return;
+    }
     if (special_is(parent_nodeid)) {
         special_lookup(req, parent_nodeid, name);
         return;
@@ -194,7 +198,9 @@ static void fill_child(struct fill *fill, const struct listing *listing,
     }
     face = inode_face(&inode->attr);
     entry.ino = inode_nodeid(mount, inode->ino, face);
-    entry.entry_timeout = mount_timeout(mount, listing->grant != 0 && mount->names_promised);
+    bool pending = replay_is_pending(mount, task->inode->ino, child->name, strlen(child->name));
+    entry.entry_timeout =
+        mount_timeout(mount, listing->grant != 0 && mount->names_promised && !pending);
     entry.attr_timeout = inode_attr_timeout(mount, inode);
     inode_stat(mount, inode, face, &entry.attr);
     fill_add(fill, child->name, &entry, child->cookie);

@@ -14,6 +14,7 @@
 #include "common/path.h"
 #include "fs/mount/changes.h"
 #include "fs/mount/order.h"
+#include "fs/mount/replay.h"
 #include "fs/mount/special.h"
 
 /* Of renameat2(2), in the flags of RENAME. */
@@ -87,6 +88,7 @@ static enum err take_made(struct task *task, enum err err, const Wire__Answer *a
             task->inode = inode;
             inode_ref(inode);
             changes_own_names(mount, task->parent);
+            replay_touch(mount, task->parent->ino, task->name, task->name_len);
         }
     }
     return err == ERR_OK && task->inode == NULL ? ERR_MALFORMED : err;
@@ -105,6 +107,10 @@ static void made(struct task *task, enum err err, const Wire__Answer *answer)
 void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
     struct making making = {.mode = mode, .done = made};
+    if (ops_is_replay(req)) {
+        ops_replay_make(req, parent, name);
+        return;
+    }
     switch (mode & S_IFMT) {
     case S_IFREG:
         making.kind = WIRE__KIND__KIND_FILE;
@@ -127,7 +133,9 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
         (void)fuse_reply_err(req, EINVAL);
         return;
     }
-    struct task *task = ops_name_is_free(req, name) ? ops_name_task(req, parent, name) : NULL;
+    struct task *task = ops_may_change(req) && ops_name_is_free(req, name)
+                            ? ops_name_task(req, parent, name)
+                            : NULL;
     if (task != NULL) {
         make_node(task, &making);
     }
@@ -136,7 +144,13 @@ void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
     const struct making making = {.kind = WIRE__KIND__KIND_DIR, .mode = mode, .done = made};
-    struct task *task = ops_name_is_free(req, name) ? ops_name_task(req, parent, name) : NULL;
+    if (ops_is_replay(req)) {
+        ops_replay_make(req, parent, name);
+        return;
+    }
+    struct task *task = ops_may_change(req) && ops_name_is_free(req, name)
+                            ? ops_name_task(req, parent, name)
+                            : NULL;
     if (task != NULL) {
         make_node(task, &making);
     }
@@ -146,7 +160,13 @@ void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const ch
 {
     const struct making making = {
         .kind = WIRE__KIND__KIND_SYMLINK, .mode = 0777, .target = target, .done = made};
-    struct task *task = ops_name_is_free(req, name) ? ops_name_task(req, parent, name) : NULL;
+    if (ops_is_replay(req)) {
+        ops_replay_make(req, parent, name);
+        return;
+    }
+    struct task *task = ops_may_change(req) && ops_name_is_free(req, name)
+                            ? ops_name_task(req, parent, name)
+                            : NULL;
     if (task != NULL) {
         make_node(task, &making);
     }
@@ -210,6 +230,13 @@ void ops_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
                 struct fuse_file_info *fi)
 {
     const struct making making = {.kind = WIRE__KIND__KIND_FILE, .mode = mode, .done = created};
+    if (ops_is_replay(req)) {
+        ops_replay_create(req, parent, name, fi);
+        return;
+    }
+    if (!ops_may_change(req)) {
+        return;
+    }
     if (ops_data_is_name(name)) {
         ops_data_create(req, parent, fi);
         return;
@@ -234,6 +261,7 @@ static void removed(struct task *task, enum err err, const Wire__Answer *answer)
     }
     handle_note_removed(task->mount, task->parent->ino, task->name, task->name_len);
     changes_own_names(task->mount, task->parent);
+    replay_touch(task->mount, task->parent->ino, task->name, task->name_len);
     order_reply(task, ops_reply_ok);
 }
 
@@ -261,6 +289,13 @@ static void remove_name(fuse_req_t req, fuse_ino_t parent, const char *name, Wir
 
 void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    if (ops_is_replay(req)) {
+        ops_replay_remove(req, parent, name, false /* dir */);
+        return;
+    }
+    if (!ops_may_change(req)) {
+        return;
+    }
     if (ops_data_is_name(name)) {
         ops_data_unlink(req, parent);
         return;
@@ -270,6 +305,13 @@ void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    if (ops_is_replay(req)) {
+        ops_replay_remove(req, parent, name, true /* dir */);
+        return;
+    }
+    if (!ops_may_change(req)) {
+        return;
+    }
     if (ops_data_is_name(name)) {
         (void)fuse_reply_err(req, ENOTDIR);
         return;
@@ -315,6 +357,8 @@ static void renamed(struct task *task, enum err err, const Wire__Answer *answer)
     }
     changes_own_names(mount, task->parent);
     changes_own_names(mount, task->to_parent);
+    replay_touch(mount, task->parent->ino, task->name, task->name_len);
+    replay_touch(mount, task->to_parent->ino, task->to_name, task->to_name_len);
     bool exchange = (task->valid & (int)FLAG_EXCHANGE) != 0;
     if (!exchange) {
         /* Names are as before the rename here: only what was replaced is called so. */
@@ -334,6 +378,13 @@ static void renamed(struct task *task, enum err err, const Wire__Answer *answer)
 void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to_parent_nodeid,
                 const char *to_name, unsigned int flags)
 {
+    if (ops_is_replay(req)) {
+        ops_replay_rename(req, parent, name, to_parent_nodeid, to_name);
+        return;
+    }
+    if (!ops_may_change(req)) {
+        return;
+    }
     if (ops_data_is_name(name) || ops_data_is_name(to_name)) {
         (void)fuse_reply_err(req, EXDEV); /* mv(1) and rsync(1) copy then. */
         return;

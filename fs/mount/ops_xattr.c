@@ -385,7 +385,7 @@ static enum err check_change(const struct task *task)
 /* Begins a change. NULL: it has been answered. */
 static struct task *change_task(fuse_req_t req, fuse_ino_t nodeid, const char *name)
 {
-    if (!ops_name_fits(req, name)) {
+    if (!ops_may_change(req) || !ops_name_fits(req, name)) {
         return NULL;
     }
     return xattr_task(req, nodeid, name);

@@ -16,7 +16,7 @@
 #include "common/limits.h"
 #include "fs/mount/ops.h"
 
-#define SPECIAL_BIT (1ull << 63)
+#define SPECIAL_BIT SPECIAL_FOLDER_NODEID
 
 enum special {
     SPECIAL_FOLDER,

@@ -13,7 +13,8 @@
 #include <fuse_lowlevel.h>
 #include <stdbool.h>
 
-#define SPECIAL_NAME ".quorumfs"
+#define SPECIAL_NAME          ".quorumfs"
+#define SPECIAL_FOLDER_NODEID (1ull << 63)
 
 bool special_is(fuse_ino_t nodeid);
 
