@@ -15,7 +15,8 @@
 #define FILE_BYTES_LIMIT      (64u * MIB)  /* data of one node: the highest file_bytes_max */
 #define DATA_CHUNK_BYTES      (1u * MIB)   /* of large data, in a row each */
 #define STAGE_PARTS_MAX       1024u        /* parts of one staged write */
-#define STAGED_BYTES_MAX      (128u * MIB) /* of all stages of a session */
+#define STAGED_BYTES_MAX      (128u * MIB) /* of all stages of a session, each part with */
+#define STAGE_PART_BYTES      1024u        /* what it takes beside its bytes: bounds the rows too */
 #define XATTRS_BYTES_MAX      (64u * KIB)  /* names and values of the stored attributes of a node */
 #define DATA_INLINE_BYTES_MAX 1024u        /* up to here the data lies in the node's row */
 #define HOLDER_BYTES_MAX      255u         /* holder of a node, in its row */

@@ -41,6 +41,7 @@ void attr_to_wire(const struct node_attr *attr, Wire__Attr *out)
     out->subdirs = attr->subdirs;
     out->owner = attr->owner;
     out->parent = attr->parent;
+    out->has_xattrs = attr->has_xattrs;
 }
 
 /* ---- promises ---- */
@@ -189,6 +190,88 @@ static void read_data(struct replica *replica, struct client *client, const Wire
     buffer_done(&data);
 }
 
+/* Attributes while they are gathered: they live in `bytes`, which moves as it grows. */
+struct xattrs {
+    struct buffer bytes;
+    struct buffer lengths; /* be64 of each name, be64 of each value */
+    enum err err;
+};
+
+static void xattrs_add(void *arg, const uint8_t *name, size_t name_len, const uint8_t *value,
+                       size_t value_len)
+{
+    struct xattrs *xattrs = arg;
+    if (xattrs->err == ERR_OK) {
+        xattrs->err = buffer_append_be64(&xattrs->lengths, name_len);
+    }
+    if (xattrs->err == ERR_OK) {
+        xattrs->err = buffer_append_be64(&xattrs->lengths, value_len);
+    }
+    if (xattrs->err == ERR_OK) {
+        xattrs->err = buffer_append(&xattrs->bytes, name, name_len);
+    }
+    if (xattrs->err == ERR_OK) {
+        xattrs->err = buffer_append(&xattrs->bytes, value, value_len);
+    }
+}
+
+/* Sends the gathered attributes. */
+static enum err xattrs_send(struct replica *replica, struct client *client,
+                            const struct xattrs *xattrs, Wire__Answer *answer)
+{
+    size_t count = xattrs->lengths.len / 16;
+    Wire__Xattr *all = calloc(count + 1, sizeof *all);
+    Wire__Xattr **pointers = calloc(count + 1, sizeof(Wire__Xattr *));
+    const uint8_t *bytes = xattrs->bytes.data;
+    enum err err = ERR_MEMORY;
+    if (all == NULL || pointers == NULL) {
+        goto out;
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t name_len = get_be64(xattrs->lengths.data + 16 * i);
+        size_t value_len = get_be64(xattrs->lengths.data + 16 * i + 8);
+        wire__xattr__init(&all[i]);
+        all[i].name = wire_bytes(bytes, name_len);
+        all[i].value = wire_bytes(bytes + name_len, value_len);
+        bytes += name_len + value_len;
+        pointers[i] = &all[i];
+    }
+    answer->n_xattrs = count;
+    answer->xattrs = pointers;
+    send_answer(replica, client, answer);
+    err = ERR_OK;
+out:
+    free(pointers);
+    free(all);
+    return err;
+}
+
+static void read_xattrs(struct replica *replica, struct client *client,
+                        const Wire__Request *request, Wire__Answer *answer)
+{
+    struct tree_address at = address_of(request->xattrs->at);
+    struct tree_identity who = identity_of(client, request->identity);
+    struct xattrs xattrs = {.err = ERR_OK};
+    struct buffer holder = {0};
+    struct node_attr attr;
+    enum err err = tree_xattrs(replica->tree, &at, &who, xattrs_add, &xattrs, &attr, &holder);
+    err = err == ERR_OK ? xattrs.err : err;
+    Wire__Attr wire_attr;
+    if (err == ERR_OK) {
+        attr_to_wire(&attr, &wire_attr);
+        answer->attr = &wire_attr;
+        answer->holder = wire_bytes(holder.data, holder.len);
+        grant(replica, client, answer, attr.ino);
+        err = xattrs_send(replica, client, &xattrs, answer);
+    }
+    if (err != ERR_OK) {
+        answer_error(replica, client, request->call, err);
+    }
+    buffer_done(&holder);
+    buffer_done(&xattrs.lengths);
+    buffer_done(&xattrs.bytes);
+}
+
 /* A page of a listing while it is gathered. */
 struct page {
     size_t bytes;
@@ -321,6 +404,10 @@ void answer_read(struct replica *replica, struct client *client, const Wire__Req
     case WIRE__REQUEST__BODY_CHILDREN:
         answer.grant = grant_begin(client);
         read_children(replica, client, request, &answer);
+        break;
+    case WIRE__REQUEST__BODY_XATTRS:
+        answer.grant = grant_begin(client);
+        read_xattrs(replica, client, request, &answer);
         break;
     case WIRE__REQUEST__BODY_STATFS:
         read_statfs(replica, client, &answer);

@@ -134,6 +134,7 @@ void tree_free(struct tree *tree)
     buffer_done(&tree->large);
     buffer_done(&tree->data);
     buffer_done(&tree->list);
+    buffer_done(&tree->part);
     place_done(&tree->at);
     place_done(&tree->to);
     node_done(&tree->walker);
@@ -234,25 +235,31 @@ enum err tree_lookup(struct tree *tree, const struct tree_address *at,
     return err;
 }
 
+/* Finds a node whose content may be read. */
+static enum err find_readable(struct tree *tree, const struct tree_address *at,
+                              const struct tree_identity *who, struct place *place)
+{
+    enum err err = place_find(tree, at, who, place);
+
+    if (err != ERR_OK || place->node->attr.kind == NODE_SYMLINK) {
+        return err; /* anybody may follow a link that he can reach */
+    }
+    return access_check(&place->node->attr, who, ACCESS_READ);
+}
+
 enum err tree_read(struct tree *tree, const struct tree_address *at,
                    const struct tree_identity *who, uint64_t offset, uint64_t bytes_max,
                    struct node_attr *out_attr, struct buffer *out)
 {
     struct place *place = &tree->at;
     const struct node_attr *attr = NULL;
-    enum err err = place_find(tree, at, who, place);
+    enum err err = find_readable(tree, at, who, place);
 
     buffer_clear(out);
     if (err != ERR_OK) {
         return err;
     }
     attr = &place->node->attr;
-    if (attr->kind != NODE_SYMLINK) { /* anybody may follow a link that he can reach */
-        err = access_check(attr, who, ACCESS_READ);
-        if (err != ERR_OK) {
-            return err;
-        }
-    }
     *out_attr = *attr;
     if (offset >= attr->data_bytes) {
         return ERR_OK;
@@ -260,7 +267,26 @@ enum err tree_read(struct tree *tree, const struct tree_address *at,
     if (bytes_max > attr->data_bytes - offset) {
         bytes_max = attr->data_bytes - offset;
     }
-    return buffer_append(out, node_data(tree, place->node) + offset, bytes_max);
+    return data_read(tree, place->node, offset, bytes_max, out);
+}
+
+enum err tree_xattrs(struct tree *tree, const struct tree_address *at,
+                     const struct tree_identity *who, tree_xattr_fn *each, void *arg,
+                     struct node_attr *out_attr, struct buffer *out_holder)
+{
+    struct place *place = &tree->at;
+    const uint8_t *holder = NULL;
+    size_t holder_len = 0;
+    enum err err = find_readable(tree, at, who, place);
+
+    buffer_clear(out_holder);
+    if (err != ERR_OK) {
+        return err;
+    }
+    *out_attr = place->node->attr;
+    xattrs_each(tree, place->node, each, arg);
+    holder = node_holder(place->node, &holder_len);
+    return buffer_append(out_holder, holder, holder_len);
 }
 
 /* A listing on its way. */

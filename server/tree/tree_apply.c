@@ -54,6 +54,10 @@ static enum err apply_op(struct apply *apply, const Wire__Op *op)
         return tree_answer_cancel(apply, op->cancel);
     case WIRE__OP__BODY_FEATURE_LEVEL:
         return raise_level(apply->tree, op->feature_level->level);
+    case WIRE__OP__BODY_STAGE:
+        return tree_stage(apply, op->stage);
+    case WIRE__OP__BODY_XATTR:
+        return tree_xattr_set(apply, op->xattr);
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;
@@ -128,7 +132,7 @@ static void apply_command(struct tree *tree, const struct tree_entry *entry,
     struct apply apply = {.tree = tree, .zxid = tree->index, .now_ns = tree->time_ns, .out = out};
     Wire__Command *command = NULL;
 
-    out->err = tree_command_decode(entry->data, entry->len, &command);
+    out->err = tree_command_decode(entry->data, entry->len, tree->feature_level, &command);
     if (command == NULL) {
         return;
     }

@@ -76,7 +76,7 @@ static void change_times(const struct apply *apply, struct node_attr *attr,
     }
     if (op->set_mtime) {
         int64_t mtime_ns = op->mtime_now ? apply->now_ns : op->mtime_ns;
-        if (node_shows_as_dir(attr)) {
+        if (node_shows_as_dir(attr) && !op->of_data) {
             attr->children_mtime_ns = mtime_ns;
         } else {
             attr->mtime_ns = mtime_ns;

@@ -7,6 +7,7 @@
  * keep any replica from starting: it is refused, never CHECKed (CONSENSUS 19).
  */
 #include "common/check.h"
+#include "common/version.h"
 #include "server/tree/tree_internal.h"
 
 static bool address_is_valid(const Wire__Address *at)
@@ -26,9 +27,28 @@ static bool rename_is_valid(const Wire__RenameOp *op)
            !(op->no_replace && op->exchange);
 }
 
+static bool write_is_valid(const Wire__WriteOp *op)
+{
+    return address_is_valid(op->at) && op->n_ranges <= PATCH_RANGES_MAX &&
+           (op->stage == 0) == (op->stage_parts == 0) && op->bytes_max <= FILE_BYTES_LIMIT;
+}
+
 static bool setattr_is_valid(const Wire__SetattrOp *op)
 {
-    return address_is_valid(op->at) && (!op->set_mode || (op->mode & ~MODE_MASK) == 0);
+    return address_is_valid(op->at) && (!op->set_mode || (op->mode & ~MODE_MASK) == 0) &&
+           !(op->of_data && (op->set_mode || op->set_uid || op->set_gid));
+}
+
+static bool stage_is_valid(const Wire__StageOp *op)
+{
+    return op->n_ranges <= PATCH_RANGES_MAX &&
+           !(op->drop && (op->part != 0 || op->n_ranges != 0 || op->append.len != 0));
+}
+
+static bool xattr_is_valid(const Wire__XattrOp *op)
+{
+    return address_is_valid(op->at) && op->remove + op->create + op->replace <= 1 &&
+           !(op->remove && op->value.len != 0);
 }
 
 /* Those that belong to no session. */
@@ -46,7 +66,7 @@ static bool op_is_valid(const Wire__Op *op)
     case WIRE__OP__BODY_CREATE:
         return create_is_valid(op->create);
     case WIRE__OP__BODY_WRITE:
-        return address_is_valid(op->write->at) && op->write->n_ranges <= PATCH_RANGES_MAX;
+        return write_is_valid(op->write);
     case WIRE__OP__BODY_SETATTR:
         return setattr_is_valid(op->setattr);
     case WIRE__OP__BODY_REMOVE:
@@ -64,6 +84,10 @@ static bool op_is_valid(const Wire__Op *op)
         return true;
     case WIRE__OP__BODY_FEATURE_LEVEL:
         return op->feature_level->level != 0;
+    case WIRE__OP__BODY_STAGE:
+        return stage_is_valid(op->stage);
+    case WIRE__OP__BODY_XATTR:
+        return xattr_is_valid(op->xattr);
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;
@@ -84,7 +108,8 @@ static bool command_is_valid(const Wire__Command *command)
            command->identity->n_groups <= GROUPS_MAX;
 }
 
-enum err tree_command_decode(const uint8_t *bytes, size_t len, Wire__Command **out)
+enum err tree_command_decode(const uint8_t *bytes, size_t len, uint32_t feature_level,
+                             Wire__Command **out)
 {
     ProtobufCMessage *message = NULL;
     enum err err = ERR_MALFORMED;
@@ -98,5 +123,9 @@ enum err tree_command_decode(const uint8_t *bytes, size_t len, Wire__Command **o
         return err;
     }
     *out = (Wire__Command *)message;
+    /* To a replica that does not know the level such fields are unknown, and so malformed. */
+    if (feature_level < FEATURE_FILES && command_has_files_news(bytes, len)) {
+        return ERR_MALFORMED;
+    }
     return command_is_valid(*out) ? ERR_OK : ERR_MALFORMED;
 }

@@ -288,10 +288,14 @@ static struct node_attr new_attr(const struct apply *apply, const Wire__CreateOp
 static void insert(struct apply *apply, struct node *node, const Wire__CreateOp *op)
 {
     struct tree *tree = apply->tree;
+    struct data_patch patch;
 
     tree->next_ino++;
     tree->node_count++;
-    node_set_data(tree, node, op->data.data, op->data.len);
+    data_patch_begin(&patch, tree, node, /* kept */ 0, op->data.len);
+    while (data_patch_next(&patch)) {
+        data_patch_write(&patch, 0, op->data.data, op->data.len);
+    }
     node_store(tree, node);
     node_store_path(tree, node);
     if (node->attr.owner != 0) {

@@ -1,71 +1,90 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The data of a node: the patch that a mount publishes as one entry. Handed operations by
- * tree_apply.c.
+ * The data of a node: the patch that a mount publishes as one entry, perhaps with parts that were
+ * staged before. Handed operations by tree_apply.c.
  *
- * Invariant: no node ever has more than FILE_BYTES_MAX bytes; a patch that would pass it on the way
- * is refused as a whole.
+ * Invariant: no node ever has more than FILE_BYTES_LIMIT bytes; a patch that would make it longer
+ * than it may be is refused as a whole.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/check.h"
 #include "server/tree/tree_internal.h"
 
-/* The length after the patch, unless it, or one on the way, is too great. */
-static enum err measure(const Wire__WriteOp *op, uint64_t old_bytes, uint64_t *out_bytes)
+/* How long the data is on its way through a patch. */
+struct lengths {
+    uint64_t kept;      /* of the old data */
+    uint64_t append_at; /* when all but the appended bytes is written */
+    uint64_t bytes;     /* at the end */
+};
+
+/* The lengths, unless one is too great: FILE_TOO_BIG. What was longer than it may be now, as another
+ * replica allowed more, may stay so. */
+static enum err measure(const Wire__WriteOp *op, const struct stage *stage, uint64_t old_bytes,
+                        struct lengths *out)
 {
     uint64_t bytes = op->truncate ? op->truncate_bytes : old_bytes;
+    uint64_t bytes_max = op->bytes_max != 0 ? op->bytes_max : FILE_BYTES_MAX;
 
-    if (bytes > FILE_BYTES_MAX) {
-        return ERR_FILE_TOO_BIG;
-    }
+    bytes_max = old_bytes > bytes_max ? old_bytes : bytes_max;
+    out->kept = bytes < old_bytes ? bytes : old_bytes;
     for (size_t i = 0; i < op->n_ranges; i++) {
         const Wire__Range *range = op->ranges[i];
         if (range->data.len == 0) {
             continue; /* as write(2) of nothing: it does not even make the file longer */
         }
-        if (range->data.len > FILE_BYTES_MAX || range->offset > FILE_BYTES_MAX - range->data.len) {
+        if (range->data.len > bytes_max || range->offset > bytes_max - range->data.len) {
             return ERR_FILE_TOO_BIG;
         }
         if (range->offset + range->data.len > bytes) {
             bytes = range->offset + range->data.len;
         }
     }
-    if (op->append.len > FILE_BYTES_MAX - bytes) {
+    bytes = stage->end > bytes ? stage->end : bytes;
+    if (bytes > bytes_max || stage->append_bytes > bytes_max - bytes ||
+        op->append.len > bytes_max - bytes - stage->append_bytes) {
         return ERR_FILE_TOO_BIG;
     }
-    *out_bytes = bytes + op->append.len;
+    out->append_at = bytes;
+    out->bytes = bytes + stage->append_bytes + op->append.len;
     return ERR_OK;
 }
 
-/* The data after the patch, into tree->data; `bytes` is what measure() found. */
-static void patch(struct tree *tree, const struct node *node, const Wire__WriteOp *op,
-                  uint64_t bytes)
+static void patch(struct tree *tree, struct node *node, const Wire__WriteOp *op,
+                  const struct stage *stage, const struct lengths *lengths)
 {
-    struct buffer *data = &tree->data;
-    uint64_t kept = node->attr.data_bytes;
-    uint8_t *to = NULL;
+    struct stage_part *parts = NULL;
+    struct data_patch patch;
 
-    if (op->truncate && op->truncate_bytes < kept) {
-        kept = op->truncate_bytes;
+    if (stage->part_count != 0) {
+        parts = calloc(stage->part_count, sizeof(*parts));
+        CHECK(parts != NULL);
     }
-    buffer_clear(data);
-    to = buffer_reserve(data, bytes);
-    CHECK(to != NULL && kept <= bytes);
-    if (kept != 0) {
-        memcpy(to, node_data(tree, node), kept);
-    }
-    memset(to + kept, 0, bytes - kept);
-    for (size_t i = 0; i < op->n_ranges; i++) {
-        const Wire__Range *range = op->ranges[i];
-        if (range->data.len != 0) {
-            memcpy(to + range->offset, range->data.data, range->data.len);
+    data_patch_begin(&patch, tree, node, lengths->kept, lengths->bytes);
+    while (data_patch_next(&patch)) {
+        stage_patch(stage, &patch, lengths->append_at, parts);
+        for (size_t i = 0; i < op->n_ranges; i++) {
+            const Wire__Range *range = op->ranges[i];
+            data_patch_write(&patch, range->offset, range->data.data, range->data.len);
         }
+        data_patch_write(&patch, lengths->append_at + stage->append_bytes, op->append.data,
+                         op->append.len);
     }
-    if (op->append.len != 0) {
-        memcpy(to + bytes - op->append.len, op->append.data, op->append.len);
+    free(parts);
+}
+
+/* The stage that the patch names, whole; none if it names none. */
+static enum err find_stage(struct apply *apply, const Wire__WriteOp *op, struct stage *out)
+{
+    *out = (struct stage){0};
+    if (op->stage == 0) {
+        return ERR_OK;
     }
-    data->len = bytes;
+    stage_load(apply->tree, apply->session, op->stage, out);
+    return out->part_count == op->stage_parts && out->highest == op->stage_parts - 1
+               ? ERR_OK
+               : ERR_STAGE_LOST;
 }
 
 static void change_attr(const struct apply *apply, struct node_attr *attr, const Wire__WriteOp *op)
@@ -93,7 +112,8 @@ enum err tree_file_write(struct apply *apply, const Wire__WriteOp *op)
     struct tree *tree = apply->tree;
     struct place *at = &tree->at;
     struct tree_address address = address_from_wire(op->at);
-    uint64_t bytes = 0;
+    struct stage stage;
+    struct lengths lengths;
     enum err err = place_find(tree, &address, &apply->who, at);
 
     if (err != ERR_OK) {
@@ -109,12 +129,16 @@ enum err tree_file_write(struct apply *apply, const Wire__WriteOp *op)
     if (op->if_version && op->version != at->node->attr.version) {
         return ERR_BAD_VERSION;
     }
-    err = measure(op, at->node->attr.data_bytes, &bytes);
+    err = find_stage(apply, op, &stage);
     if (err != ERR_OK) {
         return err;
     }
-    patch(tree, at->node, op, bytes);
-    node_set_data(tree, at->node, tree->data.data, tree->data.len);
+    err = measure(op, &stage, at->node->attr.data_bytes, &lengths);
+    if (err != ERR_OK) {
+        return err;
+    }
+    patch(tree, at->node, op, &stage, &lengths);
+    stage_drop(tree, &stage);
     change_attr(apply, &at->node->attr, op);
     node_store(tree, at->node);
     tree_event_add(apply, CHANGE_DATA, at->node);

@@ -43,7 +43,8 @@ struct tree {
     /* Memory that is used again and again. */
     struct buffer value; /* of a small row that was just read */
     struct buffer large; /* of a 'D' row that was just read */
-    struct buffer data;  /* new data of a node */
+    struct buffer data;  /* window of a patch, or new attributes of a node */
+    struct buffer part;  /* of a staged write */
     struct buffer list;  /* be64 inos of nodes to remove */
     struct place at;
     struct place to; /* of a rename */
@@ -112,10 +113,46 @@ void tree_dir_drop_all(struct apply *apply, uint64_t ino);
 /* ---- tree_rename.c ---- */
 enum err tree_rename(struct apply *apply, const Wire__RenameOp *op);
 
-/* ---- tree_file.c, tree_attr.c ---- */
+/* ---- tree_file.c, tree_attr.c, tree_xattr.c ---- */
 
 enum err tree_file_write(struct apply *apply, const Wire__WriteOp *op);
 enum err tree_attr_set(struct apply *apply, const Wire__SetattrOp *op);
+enum err tree_xattr_set(struct apply *apply, const Wire__XattrOp *op);
+/* Calls each() for the stored attributes, ascending by name. */
+void xattrs_each(struct tree *tree, const struct node *node, tree_xattr_fn *each, void *arg);
+
+/* ---- tree_stage.c ---- */
+
+/* A staged write: the parts 0 .. part_count - 1, if highest is part_count - 1. */
+struct stage {
+    uint64_t session;
+    uint64_t id;
+    uint32_t part_count; /* 0: there is no such stage */
+    uint32_t highest;    /* number of a part */
+    uint64_t row_bytes;  /* what it takes, of STAGED_BYTES_MAX */
+    uint64_t end;        /* behind the last byte of all ranges */
+    uint64_t append_bytes;
+};
+
+enum err tree_stage(struct apply *apply, const Wire__StageOp *op);
+/* All zeros if there is no such stage. */
+void stage_load(struct tree *tree, uint64_t session, uint64_t id, struct stage *out);
+/* Where the bytes of a part go in a patch; what is known when it was read once. */
+struct stage_part {
+    uint64_t from; /* of all ranges */
+    uint64_t to;
+    uint64_t append_at;
+    uint64_t append_to;
+    bool is_known;
+};
+/* Writes what all parts have for the window of the patch; their appended bytes go to append_at.
+ * `parts` is memory for part_count of them, zeroed before the first window. */
+void stage_patch(const struct stage *stage, struct data_patch *patch, uint64_t append_at,
+                 struct stage_part *parts);
+/* Removes the stage. */
+void stage_drop(struct tree *tree, const struct stage *stage);
+/* The end of the session. */
+void tree_stages_drop(struct tree *tree, uint64_t session);
 
 /* ---- tree_session.c ---- */
 
@@ -145,9 +182,13 @@ enum err tree_answer_cancel(struct apply *apply, const Wire__CancelOp *op);
 
 /* ---- tree_command.c, tree_event.c, tree.c ---- */
 
-/* Unpacks and judges all that can be judged without the tree; ERR_MALFORMED. *out (wire_free) may
- * be set even so, when it says at least whose command it is; NULL if not. */
-enum err tree_command_decode(const uint8_t *bytes, size_t len, Wire__Command **out);
+/* Unpacks and judges all that can be judged without the tree but for its level; ERR_MALFORMED. *out
+ * (wire_free) may be set even so, when it says at least whose command it is; NULL if not. */
+enum err tree_command_decode(const uint8_t *bytes, size_t len, uint32_t feature_level,
+                             Wire__Command **out);
+/* tree_news.c. Whether a packed command, that could be unpacked, has fields that programs which do
+ * not know FEATURE_FILES take for unknown ones. */
+bool command_has_files_news(const uint8_t *bytes, size_t len);
 void tree_event_clear(struct tree *tree);
 /* A new change at the end of the list, with the fields of the node; all others are zero. */
 struct tree_change *tree_event_add(struct apply *apply, enum change_kind kind,

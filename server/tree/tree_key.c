@@ -67,6 +67,22 @@ struct row_key key_of_data(uint64_t ino)
     return key_of_number('D', ino);
 }
 
+struct row_key key_of_chunk(uint64_t ino, uint32_t chunk)
+{
+    struct row_key key = key_of_data(ino);
+
+    if (chunk != 0) {
+        put_be32(key.bytes + 9, chunk);
+        key.len = 13;
+    }
+    return key;
+}
+
+struct row_key key_of_xattrs(uint64_t ino)
+{
+    return key_of_number('X', ino);
+}
+
 struct row_key key_of_ephemeral(uint64_t session, uint64_t ino)
 {
     struct row_key key = key_of_number('E', session);
@@ -97,6 +113,29 @@ struct row_key key_of_answer(uint64_t session, uint64_t sequence)
 
     put_be16(key.bytes + 9, (uint16_t)(sequence % SESSION_WINDOW));
     key.len = 11;
+    return key;
+}
+
+struct row_key key_of_staged(uint64_t session)
+{
+    return key_of_number('T', session);
+}
+
+struct row_key key_of_stage(uint64_t session, uint64_t stage)
+{
+    struct row_key key = key_of_staged(session);
+
+    put_be64(key.bytes + 9, stage);
+    key.len = 17;
+    return key;
+}
+
+struct row_key key_of_part(uint64_t session, uint64_t stage, uint32_t part)
+{
+    struct row_key key = key_of_stage(session, stage);
+
+    put_be32(key.bytes + 17, part);
+    key.len = 21;
     return key;
 }
 

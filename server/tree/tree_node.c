@@ -2,10 +2,12 @@
  *
  * Nodes as rows. The operations load nodes, change their attributes and store them again.
  *
- * A node's row has a fixed layout (ROW_*), then the holder, then the data while it is small.
+ * A node's row has a fixed layout (ROW_*), then the holder, then the data while it is small. With
+ * flags there is a byte for them before the holder, and the row is of another format: a row without
+ * them is as it was before there were flags.
  *
  * Invariants:
- *   1. Data lies in the node's row up to DATA_INLINE_BYTES_MAX bytes, in a 'D' row above, never in
+ *   1. Data lies in the node's row up to DATA_INLINE_BYTES_MAX bytes, in 'D' rows above, never in
  *      both: data_bytes alone tells where.
  *   2. Every node but the root has a 'P' row that leads to its 'N' row.
  *   3. tree->data_bytes is the sum of data_bytes over all nodes.
@@ -16,7 +18,13 @@
 #include "common/check.h"
 #include "server/tree/tree_internal.h"
 
-#define ROW_FORMAT 1u
+#define ROW_FORMAT       1u
+#define ROW_FORMAT_FLAGS 2u
+
+enum row_flag {
+    FLAG_XATTRS = 1,
+    FLAGS_KNOWN = FLAG_XATTRS,
+};
 
 enum row_offset {
     ROW_VERSION_OF_FORMAT = 0,
@@ -43,7 +51,8 @@ enum row_offset {
     ROW_SUBDIRS = 128,
     ROW_OWNER = 136,
     ROW_HOLDER_LEN = 144,
-    ROW_HOLDER = 145,
+    ROW_HOLDER = 145, /* of ROW_FORMAT */
+    ROW_FLAGS = 145,  /* of ROW_FORMAT_FLAGS; the holder is behind it */
 };
 
 static void put_time(uint8_t *to, int64_t time_ns)
@@ -61,9 +70,43 @@ static void append(struct buffer *buffer, const void *bytes, size_t len)
     CHECK(buffer_append(buffer, bytes, len) == ERR_OK);
 }
 
-static bool is_inline(uint64_t data_bytes)
+bool node_data_is_inline(uint64_t data_bytes)
 {
     return data_bytes <= DATA_INLINE_BYTES_MAX;
+}
+
+static size_t holder_at(const uint8_t *row)
+{
+    return row[ROW_VERSION_OF_FORMAT] == ROW_FORMAT_FLAGS ? ROW_FLAGS + 1 : ROW_HOLDER;
+}
+
+static size_t data_at(const uint8_t *row)
+{
+    return holder_at(row) + row[ROW_HOLDER_LEN];
+}
+
+static uint8_t flags_of(const struct node_attr *attr)
+{
+    return attr->has_xattrs ? FLAG_XATTRS : 0;
+}
+
+/* Makes room for the flags, or takes it away, and writes format and flags. */
+static void flags_encode(uint8_t flags, struct buffer *row)
+{
+    static const uint8_t zero;
+    bool had_flags = row->data[ROW_VERSION_OF_FORMAT] == ROW_FORMAT_FLAGS;
+
+    if (flags != 0 && !had_flags) {
+        append(row, &zero, sizeof(zero));
+        memmove(row->data + ROW_FLAGS + 1, row->data + ROW_FLAGS, row->len - ROW_FLAGS - 1);
+    } else if (flags == 0 && had_flags) {
+        memmove(row->data + ROW_FLAGS, row->data + ROW_FLAGS + 1, row->len - ROW_FLAGS - 1);
+        row->len--;
+    }
+    row->data[ROW_VERSION_OF_FORMAT] = flags != 0 ? ROW_FORMAT_FLAGS : ROW_FORMAT;
+    if (flags != 0) {
+        row->data[ROW_FLAGS] = flags;
+    }
 }
 
 /* As ZooKeeper 3.8 shows it: each create counts one, each removal one. */
@@ -74,7 +117,6 @@ static uint32_t cversion_of(const struct node_attr *attr)
 
 static void attr_encode(const struct node_attr *attr, uint8_t *row)
 {
-    row[ROW_VERSION_OF_FORMAT] = ROW_FORMAT;
     row[ROW_KIND] = (uint8_t)attr->kind;
     put_be16(row + ROW_MODE, (uint16_t)attr->mode);
     put_be32(row + ROW_UID, attr->uid);
@@ -101,8 +143,16 @@ static void attr_encode(const struct node_attr *attr, uint8_t *row)
 
 void node_attr_decode(const uint8_t *row, size_t len, uint64_t parent, struct node_attr *out)
 {
+    uint8_t flags = 0;
+
     CHECK_OP(len, >=, ROW_HOLDER);
-    CHECK_OP(row[ROW_VERSION_OF_FORMAT], ==, ROW_FORMAT);
+    if (row[ROW_VERSION_OF_FORMAT] == ROW_FORMAT_FLAGS) {
+        CHECK_OP(len, >, ROW_FLAGS);
+        flags = row[ROW_FLAGS];
+        CHECK(flags != 0 && (flags & ~FLAGS_KNOWN) == 0);
+    } else {
+        CHECK_OP(row[ROW_VERSION_OF_FORMAT], ==, ROW_FORMAT);
+    }
     CHECK(row[ROW_KIND] > NODE_NONE && row[ROW_KIND] <= NODE_BLOCK_DEVICE);
     *out = (struct node_attr){
         .ino = get_be64(row + ROW_INO),
@@ -128,10 +178,10 @@ void node_attr_decode(const uint8_t *row, size_t len, uint64_t parent, struct no
         .children = get_be64(row + ROW_CHILDREN),
         .subdirs = get_be64(row + ROW_SUBDIRS),
         .owner = get_be64(row + ROW_OWNER),
+        .has_xattrs = (flags & FLAG_XATTRS) != 0,
     };
     out->cversion = cversion_of(out);
-    CHECK_OP(len, ==,
-             ROW_HOLDER + row[ROW_HOLDER_LEN] + (is_inline(out->data_bytes) ? out->data_bytes : 0));
+    CHECK_OP(len, ==, data_at(row) + (node_data_is_inline(out->data_bytes) ? out->data_bytes : 0));
 }
 
 void node_done(struct node *node)
@@ -216,6 +266,7 @@ void node_store(struct tree *tree, struct node *node)
 
     CHECK_OP(node->row.len, >=, ROW_HOLDER);
     node->attr.cversion = cversion_of(&node->attr);
+    flags_encode(flags_of(&node->attr), &node->row);
     attr_encode(&node->attr, node->row.data);
     row_put(tree, &key, node->row.data, node->row.len);
 }
@@ -246,12 +297,13 @@ void node_remove(struct tree *tree, const struct node *node)
     CHECK_OP(node->attr.children, ==, 0);
     node_unlink(tree, node);
     row_remove(tree, &key);
-    if (!is_inline(node->attr.data_bytes)) {
-        key = key_of_data(node->attr.ino);
-        row_remove(tree, &key);
-    }
+    data_remove(tree, node);
     if (node->attr.owner != 0) {
         key = key_of_ephemeral(node->attr.owner, node->attr.ino);
+        row_remove(tree, &key);
+    }
+    if (node->attr.has_xattrs) {
+        key = key_of_xattrs(node->attr.ino);
         row_remove(tree, &key);
     }
     CHECK(tree->node_count > 1 && tree->data_bytes >= node->attr.data_bytes);
@@ -259,35 +311,23 @@ void node_remove(struct tree *tree, const struct node *node)
     tree->data_bytes -= node->attr.data_bytes;
 }
 
-const uint8_t *node_data(struct tree *tree, const struct node *node)
+const uint8_t *node_inline_data(const struct node *node)
 {
-    struct row_key key = key_of_data(node->attr.ino);
-
-    if (is_inline(node->attr.data_bytes)) {
-        return node->row.data + ROW_HOLDER + node->row.data[ROW_HOLDER_LEN];
-    }
-    CHECK(row_get(tree, &key, &tree->large));
-    CHECK_OP(tree->large.len, ==, node->attr.data_bytes);
-    return tree->large.data;
+    CHECK(node_data_is_inline(node->attr.data_bytes));
+    return node->row.data + data_at(node->row.data);
 }
 
-void node_set_data(struct tree *tree, struct node *node, const uint8_t *data, size_t len)
+const uint8_t *node_holder(const struct node *node, size_t *out_len)
 {
-    struct row_key key = key_of_data(node->attr.ino);
+    *out_len = node->row.data[ROW_HOLDER_LEN];
+    return node->row.data + holder_at(node->row.data);
+}
 
-    CHECK_OP(len, <=, FILE_BYTES_MAX);
-    node->row.len = ROW_HOLDER + (size_t)node->row.data[ROW_HOLDER_LEN];
-    if (is_inline(len)) {
-        append(&node->row, data, len);
-        if (!is_inline(node->attr.data_bytes)) {
-            row_remove(tree, &key);
-        }
-    } else {
-        row_put(tree, &key, data, len);
-    }
-    CHECK(tree->data_bytes >= node->attr.data_bytes);
-    tree->data_bytes = tree->data_bytes - node->attr.data_bytes + len;
-    node->attr.data_bytes = len;
+void node_set_inline_data(struct node *node, const uint8_t *data, size_t len)
+{
+    CHECK(node_data_is_inline(len));
+    node->row.len = data_at(node->row.data);
+    append(&node->row, data, len);
 }
 
 bool node_may_have_children(const struct node_attr *attr)

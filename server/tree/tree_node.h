@@ -7,11 +7,17 @@
  *                                          listing goes on behind a cookie without any state
  *     'R'                                  the root, which has no name
  *     'P' be64(ino)                        be64(parent) name of the node: where its row is
- *     'D' be64(ino)                        its data, when too large for the node's row
+ *     'D' be64(ino)                        its data, when too large for the node's row: the first
+ *                                          DATA_CHUNK_BYTES of it
+ *     'D' be64(ino) be32(chunk)            a further chunk of it, from 1; what is missing is zeros
+ *     'X' be64(ino)                        its stored attributes
  *     'E' be64(session) be64(ino)          empty: an ephemeral node of a session
  *     'S' be64(session)                    a session
  *     'O' nonce                            be64(session) that was opened with it
  *     'W' be64(session) be16(slot)         a kept answer
+ *     'T' be64(session)                    be64: what all stages of the session take
+ *     'T' be64(session) be64(stage)        what is known of a staged write
+ *     'T' be64(session) be64(stage) be32(part)
  *     'M' 's', 'M' 'm'                     state of the tree, newest members entry
  */
 #ifndef QUORUMFS_TREE_NODE_H
@@ -43,10 +49,15 @@ struct row_key key_of_child(uint64_t parent, const uint8_t *name, size_t name_le
 struct row_key key_of_children(uint64_t parent, uint64_t cookie); /* where a listing begins */
 struct row_key key_of_path(uint64_t ino);
 struct row_key key_of_data(uint64_t ino);
+struct row_key key_of_chunk(uint64_t ino, uint32_t chunk); /* chunk 0: key_of_data */
+struct row_key key_of_xattrs(uint64_t ino);
 struct row_key key_of_ephemeral(uint64_t session, uint64_t ino);
 struct row_key key_of_session(uint64_t session);
 struct row_key key_of_nonce(const uint8_t *nonce);
 struct row_key key_of_answer(uint64_t session, uint64_t sequence);
+struct row_key key_of_staged(uint64_t session);
+struct row_key key_of_stage(uint64_t session, uint64_t stage);
+struct row_key key_of_part(uint64_t session, uint64_t stage, uint32_t part);
 struct row_key key_of_state(void);
 struct row_key key_of_members(void);
 
@@ -79,12 +90,52 @@ void node_store_path(struct tree *tree, const struct node *node);
 void node_unlink(struct tree *tree, const struct node *node);
 /* Removes all rows of the node. */
 void node_remove(struct tree *tree, const struct node *node);
-/* The data; valid until the node, or data of another one, is loaded. */
-const uint8_t *node_data(struct tree *tree, const struct node *node);
-/* Sets the data; attr.data_bytes follows. node_store has to come. `data` is not node_data's. */
-void node_set_data(struct tree *tree, struct node *node, const uint8_t *data, size_t len);
+/* The data, or the holder, that lies in the node's row; valid until the node is loaded again. */
+const uint8_t *node_inline_data(const struct node *node);
+const uint8_t *node_holder(const struct node *node, size_t *out_len);
+/* Gives the row these data instead. node_store has to come. */
+void node_set_inline_data(struct node *node, const uint8_t *data, size_t len);
 
+bool node_data_is_inline(uint64_t data_bytes);
 bool node_may_have_children(const struct node_attr *attr);
 bool node_shows_as_dir(const struct node_attr *attr);
+
+/* ---- tree_data.c: the data of a node ---- */
+
+/* Appends data[offset, offset + len), all of which must be there. ERR_MEMORY. */
+enum err data_read(struct tree *tree, const struct node *node, uint64_t offset, size_t len,
+                   struct buffer *out);
+/* Removes the rows of the data, as the node goes. */
+void data_remove(struct tree *tree, const struct node *node);
+
+#define PATCH_CHUNKS 8u /* that are in memory at a time */
+
+/* New data of a node, made in windows of some chunks:
+ *
+ *     data_patch_begin(&patch, tree, node, kept, bytes);
+ *     while (data_patch_next(&patch)) {
+ *         data_patch_write(&patch, ...); ... all that is to be written, in the same order each time
+ *     }
+ */
+struct data_patch {
+    struct tree *tree;
+    struct node *node;
+    uint64_t kept;  /* so many bytes of the old data stay as they are */
+    uint64_t bytes; /* afterwards */
+    uint64_t at;    /* of the window */
+    size_t len;     /* 0: before the first window */
+    bool is_loaded[PATCH_CHUNKS];
+};
+
+/* `kept` <= both lengths. Bytes that are neither kept nor written become zeros. */
+void data_patch_begin(struct data_patch *patch, struct tree *tree, struct node *node, uint64_t kept,
+                      uint64_t bytes);
+/* The next window; what was written to the one before is stored. False: all is done, and
+ * attr.data_bytes is the new length; node_store has to come. */
+bool data_patch_next(struct data_patch *patch);
+/* Whether [from, to) has a part in the window. */
+bool data_patch_overlaps(const struct data_patch *patch, uint64_t from, uint64_t to);
+/* Takes what lies in the window; all of it lies below `bytes`. */
+void data_patch_write(struct data_patch *patch, uint64_t offset, const uint8_t *data, size_t len);
 
 #endif

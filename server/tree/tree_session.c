@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Sessions: opened, attached and closed by log entries, and by nothing else. Handed operations by
- * tree_apply.c; hands the ephemeral nodes of an ended session to tree_dir.c.
+ * tree_apply.c; hands the ephemeral nodes of an ended session to tree_dir.c,
+ * its staged writes to tree_stage.c.
  *
  * Invariants:
  *   1. A session's id is the index of the entry that opened it: never used again.
@@ -184,6 +185,7 @@ enum err tree_session_close(struct apply *apply, const Wire__SessionCloseOp *op)
     }
     buffer_done(&inos);
     tree_answers_drop(tree, session.id);
+    tree_stages_drop(tree, session.id);
     key = key_of_nonce(session.opened_by);
     row_remove(tree, &key);
     key = key_of_session(session.id);

@@ -86,6 +86,8 @@ struct count {
     uint64_t nodes;
     uint64_t data_bytes;
     uint64_t large;
+    uint64_t chunks; /* at most: those that are zeros may be missing */
+    uint64_t with_xattrs;
     uint64_t ephemeral;
     uint64_t children; /* of the directory that is listed */
     uint64_t subdirs;
@@ -97,6 +99,10 @@ static void count_node(struct count *count, const struct node_attr *attr)
     count->data_bytes += attr->data_bytes;
     count->large += attr->data_bytes > DATA_INLINE_BYTES_MAX;
     count->ephemeral += attr->owner != 0;
+    count->with_xattrs += attr->has_xattrs;
+    if (attr->data_bytes > DATA_CHUNK_BYTES) {
+        count->chunks += (attr->data_bytes - 1) / DATA_CHUNK_BYTES;
+    }
     assert_int_equal(attr->cversion, (uint32_t)(2 * attr->creates - attr->children));
     assert_true(attr->children <= attr->creates);
     if (attr->kind == NODE_DIR || attr->kind == NODE_PLAIN) {
@@ -120,16 +126,42 @@ static bool count_child(void *arg, const uint8_t *name, size_t name_len, uint64_
     return true;
 }
 
-/* What the rows are, by their first byte. */
+/* What the rows are, by their first byte; further chunks of data are counted as 'd'. */
 static void count_rows(struct tree_fixture *fixture, uint64_t *rows)
 {
     const struct omap_entry *entry = omap_seek(fixture->rows, "", 0);
 
     while (entry != NULL) {
+        bool is_chunk = entry->key_len == 13 && entry->key[0] == 'D';
         assert_true(entry->key_len > 0);
-        rows[entry->key[0]]++;
+        rows[is_chunk ? 'd' : entry->key[0]]++;
         entry = omap_next(fixture->rows, entry);
     }
+}
+
+/* What a session has staged is the sum of its parts and of its stages. */
+static uint64_t check_stages(struct tree_fixture *fixture)
+{
+    const struct omap_entry *entry = omap_seek(fixture->rows, "T", 1);
+    uint64_t sum = 0;
+    uint64_t staged = 0;
+    uint64_t sessions = 0;
+
+    for (; entry != NULL && entry->key[0] == 'T'; entry = omap_next(fixture->rows, entry)) {
+        if (entry->key_len == 9) {
+            assert_int_equal(sum, staged);
+            sum = get_be64(entry->value);
+            staged = 0;
+            sessions++;
+            assert_true(sum != 0 && sum <= STAGED_BYTES_MAX);
+        } else if (entry->key_len == 21) {
+            staged += entry->value_len + STAGE_PART_BYTES;
+        } else {
+            assert_int_equal(entry->key_len, 17);
+        }
+    }
+    assert_int_equal(sum, staged);
+    return sessions;
 }
 
 static void check_path(struct tree_fixture *fixture, const struct node_attr *attr)
@@ -187,6 +219,9 @@ void fixture_recount(struct tree_fixture *fixture)
     assert_int_equal(rows['N'], count.nodes - 1);
     assert_int_equal(rows['P'], count.nodes - 1);
     assert_int_equal(rows['D'], count.large);
+    assert_true(rows['d'] <= count.chunks);
+    assert_int_equal(rows['X'], count.with_xattrs);
+    assert_true(check_stages(fixture) <= sessions);
     assert_int_equal(rows['E'], count.ephemeral);
     assert_int_equal(rows['S'], sessions);
     assert_int_equal(rows['O'], sessions);
@@ -264,6 +299,17 @@ void fixture_open(struct tree_fixture *fixture, uint8_t seed)
     fixture->session = fixture->result.session;
     fixture->epoch = fixture->result.epoch;
     fixture->sequence = 0;
+}
+
+enum err fixture_raise(struct tree_fixture *fixture, uint32_t level)
+{
+    Wire__Op op = WIRE__OP__INIT;
+    Wire__FeatureLevelOp raise = WIRE__FEATURE_LEVEL_OP__INIT;
+
+    raise.level = level;
+    op.body_case = WIRE__OP__BODY_FEATURE_LEVEL;
+    op.feature_level = &raise;
+    return apply_without_session(fixture, &op);
 }
 
 enum err fixture_attach(struct tree_fixture *fixture, uint64_t session, uint8_t password_seed,
@@ -412,6 +458,30 @@ enum err fixture_rename(struct tree_fixture *fixture, const char *from, const ch
     op.exchange = (flags & FIXTURE_EXCHANGE) != 0;
     any.body_case = WIRE__OP__BODY_RENAME;
     any.rename = &op;
+    return fixture_apply(fixture, &any);
+}
+
+enum err fixture_stage(struct tree_fixture *fixture, uint64_t stage, uint32_t part,
+                       Wire__StageOp *op)
+{
+    Wire__Op any = WIRE__OP__INIT;
+
+    op->stage = stage;
+    op->part = part;
+    any.body_case = WIRE__OP__BODY_STAGE;
+    any.stage = op;
+    return fixture_apply(fixture, &any);
+}
+
+enum err fixture_xattr(struct tree_fixture *fixture, const char *path, Wire__XattrOp *op)
+{
+    Wire__Op any = WIRE__OP__INIT;
+    Wire__Address at = WIRE__ADDRESS__INIT;
+
+    at.path = text_bytes(path);
+    op->at = &at;
+    any.body_case = WIRE__OP__BODY_XATTR;
+    any.xattr = op;
     return fixture_apply(fixture, &any);
 }
 

@@ -46,6 +46,8 @@ enum err fixture_apply_as(struct tree_fixture *fixture, uint64_t sequence, Wire_
 
 /* Opens a session (nonce and password are made of `seed`) and uses it from now on. */
 void fixture_open(struct tree_fixture *fixture, uint8_t seed);
+/* Applies what the leader writes when all replicas know this level. */
+enum err fixture_raise(struct tree_fixture *fixture, uint32_t level);
 enum err fixture_attach(struct tree_fixture *fixture, uint64_t session, uint8_t password_seed,
                         uint8_t nonce_seed);
 enum err fixture_close(struct tree_fixture *fixture, uint64_t session, uint64_t epoch);
@@ -63,6 +65,10 @@ enum err fixture_write(struct tree_fixture *fixture, const char *path, const cha
 enum err fixture_write_with(struct tree_fixture *fixture, const char *path, Wire__WriteOp *op);
 enum err fixture_setattr(struct tree_fixture *fixture, const char *path, Wire__SetattrOp *op);
 enum err fixture_remove(struct tree_fixture *fixture, const char *path, Wire__RemoveWhat what);
+
+enum err fixture_stage(struct tree_fixture *fixture, uint64_t stage, uint32_t part,
+                       Wire__StageOp *op);
+enum err fixture_xattr(struct tree_fixture *fixture, const char *path, Wire__XattrOp *op);
 
 enum {
     FIXTURE_RENAME = 0,
