@@ -648,10 +648,9 @@ static void send_change(struct replica *replica, const struct tree_change *chang
     event.ino = change->ino;
     uint64_t inos[4] = {change->ino, change->parent};
     size_t ino_count = 2;
-    if (change->kind != CHANGE_REMOVED) {
-        attr_to_wire(&change->attr, &attr);
-        event.attr = &attr;
-    }
+    attr_to_wire(&change->attr, &attr);
+    event.attr = &attr;
+    event.truncated = change->truncated;
     if (change->kind != CHANGE_DATA && change->kind != CHANGE_ATTR) {
         attr_to_wire(&change->parent_attr, &parent_attr);
         event.parent_attr = &parent_attr;
@@ -666,8 +665,6 @@ static void send_change(struct replica *replica, const struct tree_change *chang
         if (change->replaced || change->exchanged) {
             event.replaced_ino = change->replaced_attr.ino;
             inos[ino_count++] = change->replaced_attr.ino;
-        }
-        if (change->exchanged) {
             attr_to_wire(&change->replaced_attr, &replaced_attr);
             event.replaced_attr = &replaced_attr;
         }

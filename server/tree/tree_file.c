@@ -141,7 +141,7 @@ enum err tree_file_write(struct apply *apply, const Wire__WriteOp *op)
     stage_drop(tree, &stage);
     change_attr(apply, &at->node->attr, op);
     node_store(tree, at->node);
-    tree_event_add(apply, CHANGE_DATA, at->node);
+    tree_event_add(apply, CHANGE_DATA, at->node)->truncated = op->truncate;
     apply->out->ino = at->node->attr.ino;
     apply->out->has_attr = true;
     apply->out->attr = at->node->attr;
