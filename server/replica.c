@@ -520,6 +520,9 @@ void replica_follow_role(struct replica *replica)
     if (PLANT(EXPIRE_NEW_LEADER, false, ready && !replica->leader_ready)) {
         sessions_extend_all(replica->sessions, replica->now_ms);
     }
+    if (ready && !replica->leader_ready) {
+        replica->agreement_due_ms = 0; /* The level of a new ensemble rises at once. */
+    }
     replica->leader_ready = ready;
 }
 

@@ -72,6 +72,7 @@ enum err replica_peer_hello(struct replica *replica, const struct replica_hello 
     peer->empty = empty;
     peer->refused = false;
     agreement_met(peer, hello);
+    replica->agreement_due_ms = 0; /* Its level may be the last that was missing. */
     peer->incarnation = hello->incarnation;
     peer->form_again_ms = 0;
     return ERR_OK;

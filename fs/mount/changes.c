@@ -58,10 +58,9 @@ static void listing_of_parent_drop(struct mount *mount, uint64_t ino)
     }
 }
 
-/* Data has come or gone: of what is shown as a directory it is a name in it. */
-static void data_name_changed(struct mount *mount, struct inode *inode, bool had_data)
+void changes_data_name(struct mount *mount, struct inode *inode)
 {
-    if (had_data == (inode->attr.data_bytes > 0) || !inode_may_be_dir(&inode->attr)) {
+    if (!inode_may_be_dir(&inode->attr)) {
         return;
     }
     listing_drop(mount, inode);
@@ -81,7 +80,9 @@ static void data_changed(struct mount *mount, const Wire__Attr *attr)
     if (inode == NULL) {
         return;
     }
-    data_name_changed(mount, inode, had_data);
+    if (had_data != (inode->attr.data_bytes > 0)) {
+        changes_data_name(mount, inode);
+    }
     inode->changed_ms = clock_monotonic_ms();
     if (inode->content != NULL && inode->content->mzxid != inode->attr.mzxid) {
         content_drop(mount, inode);
@@ -198,7 +199,9 @@ void changes_own_face(struct mount *mount, struct inode *inode, enum face face, 
     if (inode->nlookup[other] > 0) {
         order_inode(mount, inode_nodeid(mount, inode->ino, other), true /* attr_only */);
     }
-    data_name_changed(mount, inode, had_data);
+    if (had_data != (inode->attr.data_bytes > 0)) {
+        changes_data_name(mount, inode);
+    }
 }
 
 void changes_own_names(struct mount *mount, struct inode *parent)

@@ -24,6 +24,10 @@ void changes_missed(struct mount *mount, struct inode *inode);
  * and of its name if data has come or gone (`had_data`: before). */
 void changes_own_face(struct mount *mount, struct inode *inode, enum face face, bool had_data);
 
+/* The data of an inode, as this host sees it, has come or gone: of what is shown as a directory that is
+ * a name in it. */
+void changes_data_name(struct mount *mount, struct inode *inode);
+
 /* An operation of this host changed the names in a directory: pages of its listing are old. */
 void changes_own_names(struct mount *mount, struct inode *parent);
 

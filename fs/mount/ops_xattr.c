@@ -304,7 +304,7 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t si
 void ops_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size)
 {
     if (special_is(nodeid)) {
-        (void)fuse_reply_xattr(req, 0);
+        (void)(size == 0 ? fuse_reply_xattr(req, 0) : fuse_reply_buf(req, NULL, 0));
         return;
     }
     struct task *task = xattr_task(req, nodeid, NULL);

@@ -228,9 +228,13 @@ static void free_if_done(struct publish *publish)
     inode_unref(mount, inode);
 }
 
-/* Behind each change of the pending patch, also one that failed. */
-static enum err changed(struct publish *publish, enum err err)
+/* Behind each change of the pending patch, also one that failed. `length`: of the file before. */
+static enum err changed(struct publish *publish, uint64_t length, enum err err)
 {
+    struct inode *inode = publish->inode;
+    if ((length > 0) != (publish_length(inode) > 0)) {
+        changes_data_name(publish->mount, inode);
+    }
     uint64_t bytes = patch_bytes(&publish->pending);
     publish->mount->patch_bytes += bytes - publish->pending_bytes;
     publish->pending_bytes = bytes;
@@ -259,7 +263,9 @@ enum err publish_truncate(struct mount *mount, struct inode *inode, uint64_t byt
     if (publish == NULL) {
         return ERR_MEMORY;
     }
-    return changed(publish, patch_truncate(&publish->pending, place_of(mount, inode), bytes));
+    uint64_t length = publish_length(inode);
+    return changed(publish, length,
+                   patch_truncate(&publish->pending, place_of(mount, inode), bytes));
 }
 
 /* Too many ranges: with the base at hand they become one. */
@@ -284,6 +290,7 @@ enum err publish_write(struct mount *mount, struct inode *inode, uint64_t offset
     if (publish == NULL) {
         return ERR_MEMORY;
     }
+    uint64_t length = publish_length(inode);
     struct patch_place place = place_of(mount, inode);
     enum err err = patch_write(&publish->pending, place, offset, bytes, len);
     if (err == ERR_LIMIT) {
@@ -292,7 +299,7 @@ enum err publish_write(struct mount *mount, struct inode *inode, uint64_t offset
             err = patch_write(&publish->pending, place, offset, bytes, len);
         }
     }
-    return changed(publish, err);
+    return changed(publish, length, err);
 }
 
 enum err publish_append(struct mount *mount, struct inode *inode, const void *bytes, size_t len)
@@ -301,6 +308,7 @@ enum err publish_append(struct mount *mount, struct inode *inode, const void *by
     if (publish == NULL) {
         return ERR_MEMORY;
     }
+    uint64_t length = publish_length(inode);
     enum err err = patch_append(&publish->pending, place_of(mount, inode), bytes, len);
     if (err == ERR_OK && publish->append_due_ms == 0 && patch_is_append_only(&publish->pending)) {
         publish->append_due_ms = uv_now(mount->loop) + APPEND_DELAY_MS;
@@ -308,7 +316,7 @@ enum err publish_append(struct mount *mount, struct inode *inode, const void *by
             uv_timer_again(&mount->append_timer);
         }
     }
-    return changed(publish, err);
+    return changed(publish, length, err);
 }
 
 void publish_kill_suid_sgid(struct inode *inode)

@@ -102,6 +102,9 @@ PYTHON
     done
 }
 
+# What cp -a and tar keep, of each file below the working directory.
+attributes() { find . -printf '%P|%y|%m|%U:%G|%T@|%l\n' | sort; }
+
 @test "cp -a, mv, tar, rsync and rm -r take the data of directories with them" {
     mkdir -p "$A/t/x/y"
     echo one >"$A/t/.znode-data"
@@ -115,10 +118,15 @@ PYTHON
     diff -r "$A/t" "$A/back/t"
     rsync -a "$A/t/" "$A/synced"
     diff -r "$A/t" "$A/synced"
+    [ -z "$(rsync -ai --delete "$A/t/" "$A/synced")" ]
     mv "$A/t/.znode-data" "$A/plain"
     [ "$(cat "$A/plain")" = one ]
     mv "$A/plain" "$A/t/.znode-data"
     [ "$(cat "$A/t/.znode-data")" = one ]
+    cp -a "$A/t" "$T/local"
+    (cd "$A/t" && attributes) >"$T/expected"
+    (cd "$T/local" && attributes) >"$T/found"
+    diff "$T/expected" "$T/found"
     rm -r "$A/t" "$A/copy" "$A/back" "$A/synced"
     [ -z "$(ls -A "$A")" ]
 }
