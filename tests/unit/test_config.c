@@ -393,8 +393,8 @@ static void a_bad_number_is_refused(void **state)
         {"election_min_ms = 1s\n", 1, "election_min_ms = 1s: must be a number from 1 to 60000"},
         {"election_max_ms = 60001\n", 1,
          "election_max_ms = 60001: must be a number from 1 to 60000"},
-        {"feature_level = 0\n", 1, "feature_level = 0: must be a number from 1 to 2"},
-        {"feature_level = 3\n", 1, "feature_level = 3: must be a number from 1 to 2"},
+        {"feature_level = 0\n", 1, "feature_level = 0: must be a number from 1 to 3"},
+        {"feature_level = 4\n", 1, "feature_level = 4: must be a number from 1 to 3"},
     };
 
     EXPECT_REFUSALS(*state, refusals);
