@@ -51,13 +51,14 @@ enum key {
     KEY_LISTEN,
     KEY_LOG_KEEP,
     KEY_FEATURE_LEVEL,
+    KEY_FILE_BYTES_MAX,
     KEYS,
 };
 
 static const char *const key_names[KEYS] = {
     "id",           "data",          "socket",          "peer_listen",     "key_file",
     "log_level",    "heartbeat_ms",  "election_min_ms", "election_max_ms", "listen",
-    "log_keep_mib", "feature_level",
+    "log_keep_mib", "feature_level", "file_bytes_max",
 };
 
 struct reading {
@@ -86,6 +87,7 @@ void config_default(struct config *config)
         .election_max_ms = 600,
         .log_keep_bytes = LOG_KEEP_BYTES,
         .feature_level = FEATURE_LEVEL_MAX,
+        .file_bytes_max = FILE_BYTES_MAX,
         .members = {.count = 1, .member = {{.id = 1, .voter = true, .address = "127.0.0.1:2888"}}},
     };
 }
@@ -233,6 +235,27 @@ static int take_level(struct reading *reading, const char *name, const char *val
     return 1;
 }
 
+/* A number of bytes, or of KiB with a K behind it, or of MiB with an M. */
+static int take_file_bytes(struct reading *reading, const char *name, const char *value)
+{
+    char digits[24];
+    size_t len = strlen(value);
+    uint64_t unit = 1;
+    uint64_t number = 0;
+
+    if (len > 0 && (value[len - 1] == 'K' || value[len - 1] == 'M')) {
+        unit = value[len - 1] == 'K' ? KIB : MIB;
+        len--;
+    }
+    (void)snprintf(digits, sizeof(digits), "%.*s", (int)len, value);
+    if (len >= sizeof(digits) ||
+        parse_u64(digits, FILE_BYTES_MAX / unit, FILE_BYTES_LIMIT / unit, &number) != ERR_OK) {
+        return bad(reading, name, value, "must be a size from 1M to 64M");
+    }
+    reading->config->file_bytes_max = number * unit;
+    return 1;
+}
+
 static int take_log_level(struct reading *reading, const char *value)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug"};
@@ -310,6 +333,8 @@ static int take_key(struct reading *reading, enum key key, const char *value)
         return take_log_keep(reading, name, value);
     case KEY_FEATURE_LEVEL:
         return take_level(reading, name, value);
+    case KEY_FILE_BYTES_MAX:
+        return take_file_bytes(reading, name, value);
     case KEYS:
         break;
     }

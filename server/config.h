@@ -13,6 +13,7 @@
  *     heartbeat_ms = 50
  *     election_min_ms = 300                at least 3 heartbeats
  *     election_max_ms = 600                more than election_min_ms
+ *     file_bytes_max = 1M                  how long a file may become, 1M to 64M
  *     [members]                            the initial voters, the same in every file
  *     1 = 127.0.0.1:2888
  *
@@ -55,6 +56,7 @@ struct config {
     uint32_t election_min_ms;
     uint32_t election_max_ms;
     uint32_t feature_level;  /* the highest that is used; for upgrades that are to be held back */
+    uint64_t file_bytes_max; /* data of a node, FILE_BYTES_MAX to FILE_BYTES_LIMIT */
     uint64_t log_keep_bytes; /* of log, for replicas that fall behind */
     bool join;               /* never found an ensemble: wait to be added to one */
     struct raft_members members; /* voters by ascending id, incarnations 0 */

@@ -586,6 +586,7 @@ static enum err open_replica(struct daemon *daemon)
         .log_keep_bytes = config->log_keep_bytes,
         .join = config->join,
         .feature_level = config->feature_level,
+        .file_bytes_max = config->file_bytes_max,
         .seed = random_u64(),
     };
     struct kv kv = store_kv(daemon->store);

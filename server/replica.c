@@ -50,6 +50,7 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->waits_end = &replica->waits;
     replica->serving_index = UINT64_MAX;
     replica->log_keep_bytes = options->log_keep_bytes;
+    replica->file_bytes_max = options->file_bytes_max;
     replica->join = options->join;
     replica->feature_level = options->feature_level;
     replica->tree = tree_new(kv);

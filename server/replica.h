@@ -101,6 +101,7 @@ struct replica_options {
     uint32_t election_max_ms;
     uint64_t log_keep_bytes; /* of log, for members that fall behind */
     uint32_t feature_level;  /* the highest that this replica tells the others that it knows */
+    uint64_t file_bytes_max; /* what its clients may make of data; 0: FILE_BYTES_MAX */
     bool join;               /* never found an ensemble: wait for one */
     uint64_t seed;
 };

@@ -155,6 +155,7 @@ struct replica {
     uint64_t digests_told; /* up to this index */
     uint64_t agreement_due_ms;
     uint64_t log_keep_bytes;
+    uint64_t file_bytes_max; /* of the configuration; see request.c */
     uint64_t compact_due_ms;
     bool low_space; /* of the own disk */
     bool low_space_told;

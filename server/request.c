@@ -16,6 +16,7 @@
 #include "common/check.h"
 #include "common/logging.h"
 #include "common/plant.h"
+#include "common/version.h"
 #include "server/replica_internal.h"
 
 #define NONCE_BYTES      16u
@@ -136,6 +137,14 @@ void client_release(struct replica *replica, struct client *client, size_t bytes
 
 /* ---- hello, ping ---- */
 
+/* How long a client may make data. */
+static uint64_t file_bytes_max(const struct replica *replica)
+{
+    bool is_more = replica->file_bytes_max > FILE_BYTES_MAX &&
+                   tree_feature_level(replica->tree) >= FEATURE_FILES;
+    return is_more ? replica->file_bytes_max : FILE_BYTES_MAX;
+}
+
 static void send_welcome(struct replica *replica, struct client *client)
 {
     Wire__Welcome welcome = WIRE__WELCOME__INIT;
@@ -144,7 +153,7 @@ static void send_welcome(struct replica *replica, struct client *client)
     welcome.replica = replica->identity.id;
     welcome.leader = replica->leader;
     welcome.applied_zxid = replica->applied_index;
-    welcome.file_bytes_max = FILE_BYTES_MAX;
+    welcome.file_bytes_max = file_bytes_max(replica);
     welcome.trusted = client->origin.trusted;
     Wire__ToClient message = WIRE__TO_CLIENT__INIT;
     message.body_case = WIRE__TO_CLIENT__BODY_WELCOME;
@@ -361,6 +370,15 @@ static enum err take_write(struct replica *replica, struct client *client,
     command.identity =
         client->origin.trusted && request->identity != NULL ? request->identity : &identity;
     command.op = request->op;
+    Wire__Op op = *request->op;
+    Wire__WriteOp write = WIRE__WRITE_OP__INIT;
+    if (op.body_case == WIRE__OP__BODY_WRITE) {
+        uint64_t bytes_max = file_bytes_max(replica);
+        write = *op.write;
+        write.bytes_max = bytes_max > FILE_BYTES_MAX ? bytes_max : 0;
+        op.write = &write;
+        command.op = &op;
+    }
     struct proposal_key key = {
         .kind = PROPOSAL_COMMAND, .a = client->session, .b = request->sequence};
     return propose_op(replica, client, request->call, &key, &command);
@@ -382,6 +400,53 @@ static enum err take_close(struct replica *replica, struct client *client,
     return propose_op(replica, client, request->call, &key, &command);
 }
 
+/* What not all replicas know yet. */
+static bool is_news(const Wire__Op *op)
+{
+    switch (op->body_case) {
+    case WIRE__OP__BODY_STAGE:
+    case WIRE__OP__BODY_XATTR:
+        return true;
+    case WIRE__OP__BODY_WRITE:
+        return op->write->stage != 0 || op->write->stage_parts != 0;
+    case WIRE__OP__BODY_SETATTR:
+        return op->setattr->of_data;
+    case WIRE__OP__BODY_CREATE:
+    case WIRE__OP__BODY_REMOVE:
+    case WIRE__OP__BODY_RENAME:
+    case WIRE__OP__BODY_SESSION_OPEN:
+    case WIRE__OP__BODY_SESSION_ATTACH:
+    case WIRE__OP__BODY_SESSION_CLOSE:
+    case WIRE__OP__BODY_CANCEL:
+    case WIRE__OP__BODY_FEATURE_LEVEL:
+    case WIRE__OP__BODY__NOT_SET:
+    case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
+        break;
+    }
+    return false;
+}
+
+/* Whether it takes space. */
+static bool is_growth(const Wire__Op *op)
+{
+    return op->body_case == WIRE__OP__BODY_CREATE || op->body_case == WIRE__OP__BODY_WRITE ||
+           (op->body_case == WIRE__OP__BODY_STAGE && !op->stage->drop) ||
+           (op->body_case == WIRE__OP__BODY_XATTR && !op->xattr->remove);
+}
+
+/* What this replica takes for the log at all. */
+static enum err check_op(struct replica *replica, const Wire__Op *op)
+{
+    if (is_news(op) && tree_feature_level(replica->tree) < FEATURE_FILES) {
+        return ERR_UNSUPPORTED;
+    }
+    if (op->body_case == WIRE__OP__BODY_STAGE && !op->stage->drop &&
+        file_bytes_max(replica) <= FILE_BYTES_MAX) {
+        return ERR_FILE_TOO_BIG;
+    }
+    return is_growth(op) && upkeep_refuses_growth(replica) ? ERR_DISK_LOW : ERR_OK;
+}
+
 static enum err take_op(struct replica *replica, struct client *client,
                         const Wire__Request *request)
 {
@@ -399,11 +464,9 @@ static enum err take_op(struct replica *replica, struct client *client,
         err = take_close(replica, client, request);
     } else if (request->sequence == 0) {
         return ERR_MALFORMED;
-    } else if ((body == WIRE__OP__BODY_CREATE || body == WIRE__OP__BODY_WRITE) &&
-               upkeep_refuses_growth(replica)) {
-        err = ERR_DISK_LOW;
     } else {
-        err = take_write(replica, client, request);
+        err = check_op(replica, request->op);
+        err = err == ERR_OK ? take_write(replica, client, request) : err;
     }
     if (err != ERR_OK) {
         answer_error(replica, client, request->call, err);

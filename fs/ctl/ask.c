@@ -94,9 +94,9 @@ enum err ctl_write(struct ctl *ctl, Wire__Op *op, Wire__Answer **out)
     return ctl_ask(ctl, &request, out);
 }
 
-enum err ctl_data(const char *text, struct buffer *out)
+enum err ctl_data(const char *text, size_t bytes_max, struct buffer *out)
 {
-    out->max = FILE_BYTES_MAX;
+    out->max = bytes_max;
     if (strcmp(text, "-") != 0) {
         enum err err = buffer_append(out, text, strlen(text));
         return err == ERR_TOO_BIG ? ERR_FILE_TOO_BIG : err;

@@ -10,6 +10,7 @@
 
 #include "common/parse.h"
 #include "common/path.h"
+#include "common/limits.h"
 #include "fs/ctl/ctl.h"
 
 /* What is made, apart from where. */
@@ -166,7 +167,7 @@ static enum ctl_exit take_node(struct ctl *ctl, int argc, char **argv, struct no
     if (text != NULL && ctl->given['d']) {
         return ctl_usage(ctl, "a directory has no data");
     }
-    enum err err = text != NULL ? ctl_data(text, &node->data) : ERR_OK;
+    enum err err = text != NULL ? ctl_data(text, FILE_BYTES_MAX, &node->data) : ERR_OK;
     return err == ERR_OK ? CTL_OK : ctl_fail(ctl, argv[0], err);
 }
 

@@ -99,8 +99,8 @@ enum err ctl_ask(struct ctl *ctl, Wire__Request *request, Wire__Answer **out);
 /* The same for a write. */
 enum err ctl_write(struct ctl *ctl, Wire__Op *op, Wire__Answer **out);
 
-/* All of standard input, at most FILE_BYTES_MAX; or the text itself if it is not "-". */
-enum err ctl_data(const char *text, struct buffer *out);
+/* All of standard input, or the text itself if it is not "-". ERR_FILE_TOO_BIG above bytes_max. */
+enum err ctl_data(const char *text, size_t bytes_max, struct buffer *out);
 
 /* Ends the session and the loop. */
 void ctl_close(struct ctl *ctl);

@@ -122,6 +122,7 @@ json_t *ctl_json_attr(const Wire__Attr *attr)
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         ctl_json_number(object, numbers[i].key, numbers[i].value);
     }
+    (void)json_object_set_new(object, "has_xattrs", json_boolean(attr->has_xattrs));
     for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
         (void)json_object_set_new(object, times[i].key, json_integer(times[i].value));
     }

@@ -1,10 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * quorumctl set: replaces the data of a node, as one entry of the log.
+ * quorumctl set: replaces the data of a node, at once: large data is sent in parts, which
+ * nobody sees, and then takes the place of the old.
  */
 #include <stdio.h>
 
+#include "common/limits.h"
 #include "fs/ctl/ctl.h"
+
+#define STAGE 1u /* the only one of our session, which ends with us and takes it along */
+
+/* Sends the data in parts. */
+static enum err stage_data(struct ctl *ctl, const struct buffer *data, Wire__WriteOp *write)
+{
+    enum err err = ERR_OK;
+
+    write->stage = STAGE;
+    for (size_t at = 0; at < data->len && err == ERR_OK; at += FILE_BYTES_MAX) {
+        size_t left = data->len - at;
+        Wire__StageOp stage = WIRE__STAGE_OP__INIT;
+        Wire__Op op = WIRE__OP__INIT;
+        Wire__Answer *answer = NULL;
+        stage.stage = STAGE;
+        stage.part = write->stage_parts++;
+        stage.append = wire_bytes(data->data + at, left < FILE_BYTES_MAX ? left : FILE_BYTES_MAX);
+        op.body_case = WIRE__OP__BODY_STAGE;
+        op.stage = &stage;
+        err = ctl_write(ctl, &op, &answer);
+        if (answer != NULL) {
+            wire_free(&answer->base);
+        }
+    }
+    return err;
+}
 
 static enum err write_data(struct ctl *ctl, const struct buffer *path, const struct buffer *data,
                            Wire__Answer **out)
@@ -23,7 +51,12 @@ static enum err write_data(struct ctl *ctl, const struct buffer *path, const str
     write.at = &at;
     write.if_version = if_version;
     write.truncate = true;
-    if (data->len > 0) {
+    if (data->len > FILE_BYTES_MAX) {
+        enum err err = stage_data(ctl, data, &write);
+        if (err != ERR_OK) {
+            return err;
+        }
+    } else if (data->len > 0) {
         range.data = wire_bytes(data->data, data->len);
         write.ranges = ranges;
         write.n_ranges = 1;
@@ -59,7 +92,7 @@ static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
         return CTL_USAGE;
     }
     enum err err = ctl_path(ctl, argv[0], &path);
-    err = err == ERR_OK ? ctl_data(argv[1], &data) : err;
+    err = err == ERR_OK ? ctl_data(argv[1], FILE_BYTES_LIMIT, &data) : err;
     if (err != ERR_OK) {
         code = ctl_fail(ctl, argv[0], err);
         goto out;

@@ -49,6 +49,9 @@ static void print_text(const struct buffer *path, const Wire__Answer *answer)
     (void)printf("%-14s %u:%u\n", "owner", attr->uid, attr->gid);
     (void)printf("%-14s %llu\n", "bytes", (unsigned long long)attr->data_bytes);
     print_rows(numbers, sizeof numbers / sizeof numbers[0]);
+    if (attr->has_xattrs) {
+        (void)printf("%-14s %s\n", "attributes", "yes");
+    }
     if (attr->owner != 0) {
         (void)printf("%-14s %llu\n", "session", (unsigned long long)attr->owner);
     }

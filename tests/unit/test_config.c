@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "common/limits.h"
 #include "common/version.h"
 
 #define EXAMPLE_FILE   "packaging/quorumd.conf.example"
@@ -173,6 +174,7 @@ static void the_least_file_takes_the_defaults(void **state)
     assert_int_equal(config->heartbeat_ms, 50);
     assert_int_equal(config->election_min_ms, 300);
     assert_int_equal(config->election_max_ms, 600);
+    assert_int_equal(config->file_bytes_max, FILE_BYTES_MAX);
     assert_int_equal(config->members.count, 1);
     assert_string_equal(config->members.member[0].address, "127.0.0.1:2888");
 }
@@ -182,15 +184,14 @@ static void every_key_is_taken(void **state)
     struct fixture *fixture = *state;
     const struct config *config = &fixture->config;
 
-    expect_good(
-        fixture,
-        "# a comment\n; another\n\n"
-        "id = 2 ; this is number two\ndata = /srv/q\n"
-        "listen = 127.0.0.2:7000\nlisten = [::1]\nlisten = localhost\n"
-        "socket = none\npeer_listen = 0.0.0.0:2999\nkey_file = $\n"
-        "log_level = debug\nheartbeat_ms = 10\nelection_min_ms = 30\n"
-        "election_max_ms = 31\nfeature_level = 1\n[members]\n3 = c.example\n1 = [fd00::1]:1\n"
-        "2 = b.example:2\n");
+    expect_good(fixture, "# a comment\n; another\n\n"
+                         "id = 2 ; this is number two\ndata = /srv/q\n"
+                         "listen = 127.0.0.2:7000\nlisten = [::1]\nlisten = localhost\n"
+                         "socket = none\npeer_listen = 0.0.0.0:2999\nkey_file = $\n"
+                         "log_level = debug\nheartbeat_ms = 10\nelection_min_ms = 30\n"
+                         "election_max_ms = 31\nfeature_level = 1\nfile_bytes_max = "
+                         "64M\n[members]\n3 = c.example\n1 = [fd00::1]:1\n"
+                         "2 = b.example:2\n");
     assert_int_equal(config->id, 2);
     assert_string_equal(config->data, "/srv/q");
     assert_int_equal(config->listen_count, 3);
@@ -209,6 +210,34 @@ static void every_key_is_taken(void **state)
     assert_int_equal(config->election_min_ms, 30);
     assert_int_equal(config->election_max_ms, 31);
     assert_int_equal(config->feature_level, FEATURE_BASE);
+    assert_int_equal(config->file_bytes_max, FILE_BYTES_LIMIT);
+}
+
+static void a_size_may_have_a_unit(void **state)
+{
+    struct fixture *fixture = *state;
+
+    expect_good(fixture, HEAD "file_bytes_max = 2048K\n" MEMBERS);
+    assert_int_equal(fixture->config.file_bytes_max, 2 * MIB);
+    expect_good(fixture, HEAD "file_bytes_max = 1048577\n" MEMBERS);
+    assert_int_equal(fixture->config.file_bytes_max, MIB + 1);
+}
+
+static void a_size_out_of_bounds_is_refused(void **state)
+{
+    static const char wrong[] = "must be a size from 1M to 64M";
+    static const char *const values[] = {
+        "1023K", "65M", "1m", "M", "-1M", "1.5M", "99999999999M", "123456789012345678901234567890"};
+    struct fixture *fixture = *state;
+
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        char text[TEXT_BYTES];
+        char sentence[SENTENCE_BYTES];
+        (void)snprintf(text, sizeof(text), "%sfile_bytes_max = %s\n", HEAD, values[i]);
+        (void)snprintf(sentence, sizeof(sentence), "file_bytes_max = %s: %s", values[i], wrong);
+        assert_int_equal(read_text(fixture, text), ERR_CONFIG);
+        expect_sentence(fixture, 3, sentence);
+    }
 }
 
 static void members_are_sorted_voters_of_no_incarnation(void **state)
@@ -364,8 +393,8 @@ static void a_bad_number_is_refused(void **state)
         {"election_min_ms = 1s\n", 1, "election_min_ms = 1s: must be a number from 1 to 60000"},
         {"election_max_ms = 60001\n", 1,
          "election_max_ms = 60001: must be a number from 1 to 60000"},
-        {"feature_level = 0\n", 1, "feature_level = 0: must be a number from 1 to 2"},
-        {"feature_level = 3\n", 1, "feature_level = 3: must be a number from 1 to 2"},
+        {"feature_level = 0\n", 1, "feature_level = 0: must be a number from 1 to 3"},
+        {"feature_level = 4\n", 1, "feature_level = 4: must be a number from 1 to 3"},
     };
 
     EXPECT_REFUSALS(*state, refusals);
@@ -536,6 +565,8 @@ int main(void)
         TEST(without_a_file_it_is_a_single_replica_on_the_loopback),
         TEST(the_least_file_takes_the_defaults),
         TEST(every_key_is_taken),
+        TEST(a_size_may_have_a_unit),
+        TEST(a_size_out_of_bounds_is_refused),
         TEST(members_are_sorted_voters_of_no_incarnation),
         TEST(indents_and_a_missing_last_newline_mean_nothing),
         TEST(the_example_is_good_but_for_its_key),
