@@ -210,8 +210,8 @@ static void a_full_store_says_so_until_it_is_written(void **state)
 static void an_entry_larger_than_the_overlay_is_written_as_one(void **state)
 {
     struct store_fixture *fixture = *state;
-    for (char first = 'a'; first < 'i'; first++) {
-        put_half(fixture, first); /* of OVERLAY_BYTES_MAX: 128 MiB in all */
+    for (int first = 'a'; first < 'i'; first++) {
+        put_half(fixture, (char)first); /* of OVERLAY_BYTES_MAX: 128 MiB in all */
     }
     assert_false(store_is_full(fixture->store)); /* it can be frozen */
     store_poll(fixture->store, 1, 0);
