@@ -263,6 +263,7 @@ static void read_xattrs(struct replica *replica, struct client *client,
         answer->holder = wire_bytes(holder.data, holder.len);
         grant(replica, client, answer, attr.ino);
         err = xattrs_send(replica, client, &xattrs, answer);
+        answer->attr = NULL;
     }
     if (err != ERR_OK) {
         answer_error(replica, client, request->call, err);

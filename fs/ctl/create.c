@@ -8,9 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/limits.h"
 #include "common/parse.h"
 #include "common/path.h"
-#include "common/limits.h"
 #include "fs/ctl/ctl.h"
 
 /* What is made, apart from where. */

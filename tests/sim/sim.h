@@ -79,8 +79,9 @@ struct sim {
     struct sim_client client[SIM_CLIENTS];
     struct client_conn *conns;
     struct sim_model *model;
-    uint64_t zxid_shown;  /* the newest state that any client has seen */
-    struct omap *acked;   /* data of acknowledged creates */
+    uint64_t zxid_shown; /* the newest state that any client has seen */
+    uint64_t files_zxid; /* of the entry that raised the level to FEATURE_FILES; UINT64_MAX: none */
+    struct omap *acked;  /* data of acknowledged creates */
     struct omap *digests; /* index -> digest */
     struct omap *leaders; /* term -> leader */
     uint64_t last_term;   /* the newest that had a leader */

@@ -38,6 +38,10 @@ enum sim_write_kind {
     SIM_WRITE_SETUP,  /* the directory, then the own register */
     SIM_WRITE_CREATE, /* a sequential node */
     SIM_WRITE_SET,    /* the own register */
+    SIM_WRITE_STAGE,  /* a part of the next value of the own register */
+    SIM_WRITE_COMMIT, /* the own register, from its parts */
+    SIM_WRITE_DROP,   /* the parts, of which some came too late */
+    SIM_WRITE_XATTR,  /* an attribute of the own register */
     SIM_WRITE_LOCK,   /* an ephemeral node that only one can have */
     SIM_WRITE_UNLOCK,
     SIM_WRITE_CLOSE, /* of the session */

@@ -101,6 +101,75 @@ static void send_set(struct sim_client *client, const struct sim_write *write, c
     send_op(client, write, &op);
 }
 
+/* The parts of a value: one digit, and the others. */
+static uint32_t parts_of(uint64_t value)
+{
+    return value < 10 ? 1 : 2;
+}
+
+/* Part `value % 2` of `value / 2`. */
+static void send_stage(struct sim_client *client, const struct sim_write *write)
+{
+    char data[32];
+    uint64_t value = write->value / 2;
+    uint32_t part = (uint32_t)(write->value % 2);
+    int len = snprintf(data, sizeof data, "%" PRIu64, value);
+    Wire__StageOp stage = WIRE__STAGE_OP__INIT;
+    stage.stage = value;
+    stage.part = part;
+    stage.append = part == 0 ? wire_bytes(data, 1) : wire_bytes(data + 1, (size_t)len - 1);
+    Wire__Op op = WIRE__OP__INIT;
+    op.body_case = WIRE__OP__BODY_STAGE;
+    op.stage = &stage;
+    send_op(client, write, &op);
+}
+
+static void send_commit(struct sim_client *client, const struct sim_write *write, const char *path)
+{
+    Wire__Address at = WIRE__ADDRESS__INIT;
+    at.path = wire_bytes(path, strlen(path));
+    Wire__WriteOp patch = WIRE__WRITE_OP__INIT;
+    patch.at = &at;
+    patch.truncate = true;
+    patch.stage = write->value;
+    patch.stage_parts = parts_of(write->value);
+    Wire__Op op = WIRE__OP__INIT;
+    op.body_case = WIRE__OP__BODY_WRITE;
+    op.write = &patch;
+    send_op(client, write, &op);
+}
+
+static void send_drop(struct sim_client *client, const struct sim_write *write)
+{
+    Wire__StageOp stage = WIRE__STAGE_OP__INIT;
+    stage.stage = write->value;
+    stage.drop = true;
+    Wire__Op op = WIRE__OP__INIT;
+    op.body_case = WIRE__OP__BODY_STAGE;
+    op.stage = &stage;
+    send_op(client, write, &op);
+}
+
+/* Sets the attribute, or removes it by each fourth value. */
+static void send_xattr(struct sim_client *client, const struct sim_write *write, const char *path)
+{
+    uint8_t value[8];
+    Wire__Address at = WIRE__ADDRESS__INIT;
+    at.path = wire_bytes(path, strlen(path));
+    Wire__XattrOp xattr = WIRE__XATTR_OP__INIT;
+    xattr.at = &at;
+    xattr.name = wire_bytes("user.sim", 8);
+    xattr.remove = write->value % 4 == 0;
+    put_be64(value, write->value);
+    if (!xattr.remove) {
+        xattr.value = wire_bytes(value, sizeof value);
+    }
+    Wire__Op op = WIRE__OP__INIT;
+    op.body_case = WIRE__OP__BODY_XATTR;
+    op.xattr = &xattr;
+    send_op(client, write, &op);
+}
+
 static void send_unlock(struct sim_client *client, const struct sim_write *write)
 {
     Wire__Address at = WIRE__ADDRESS__INIT;
@@ -135,6 +204,18 @@ static void send_write(struct sim_client *client, const struct sim_write *write)
         break;
     case SIM_WRITE_SET:
         send_set(client, write, path);
+        break;
+    case SIM_WRITE_STAGE:
+        send_stage(client, write);
+        break;
+    case SIM_WRITE_COMMIT:
+        send_commit(client, write, path);
+        break;
+    case SIM_WRITE_DROP:
+        send_drop(client, write);
+        break;
+    case SIM_WRITE_XATTR:
+        send_xattr(client, write, path);
         break;
     case SIM_WRITE_LOCK:
         send_create(client, write, "/lock");
@@ -176,6 +257,29 @@ void sim_load_close(struct sim_client *client)
     }
 }
 
+static size_t free_writes(const struct sim_client *client)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < SIM_WINDOW; i++) {
+        count += client->write[i].sequence == 0;
+    }
+    return count;
+}
+
+/* The next value, in parts: all at once, so that some may come too late. */
+static void begin_staged(struct sim_client *client)
+{
+    uint64_t value = client->values + 1;
+    if (free_writes(client) <= parts_of(value)) {
+        return;
+    }
+    client->values = value;
+    for (uint64_t part = 0; part < parts_of(value); part++) {
+        begin(client, SIM_WRITE_STAGE, value * 2 + part);
+    }
+    begin(client, SIM_WRITE_COMMIT, value);
+}
+
 /* Starts a write if there is room. Setup goes alone; one of each kind but creates at a time. */
 static void begin_write(struct sim_client *client)
 {
@@ -184,10 +288,14 @@ static void begin_write(struct sim_client *client)
         if (!is_under_way(client, SIM_WRITE_SETUP)) {
             begin(client, SIM_WRITE_SETUP, client->setup);
         }
-    } else if (dice < 40) {
+    } else if (dice < 30) {
         if (!is_under_way(client, SIM_WRITE_SET)) {
             begin(client, SIM_WRITE_SET, ++client->values);
         }
+    } else if (dice < 36) {
+        begin_staged(client);
+    } else if (dice < 40) {
+        begin(client, SIM_WRITE_XATTR, ++client->values);
     } else if (dice < 55) {
         if (client->has_lock) {
             client->has_lock = false; /* From here on it may be another's. */
@@ -232,8 +340,11 @@ static void write_answered(struct sim_client *client, struct sim_write *write,
         }
         return; /* The end of the connection follows. */
     }
-    sim_model_check_write(client, done.sequence, answer);
     write->sequence = 0;
+    if (err == ERR_UNSUPPORTED && answer->zxid < client->sim->files_zxid) {
+        return; /* Not all replicas have told that they know it. */
+    }
+    sim_model_check_write(client, done.sequence, answer);
     client->writes_done++;
     if (done.kind == SIM_WRITE_SETUP) {
         client->setup = done.value + 1;
@@ -241,7 +352,9 @@ static void write_answered(struct sim_client *client, struct sim_write *write,
         char data[48];
         int len = snprintf(data, sizeof data, "%" PRIu64 ":%" PRIu64, client->id, done.value);
         CHECK(omap_put(sim->acked, data, (size_t)len, "", 0) == ERR_OK);
-    } else if (err == ERR_OK && done.kind == SIM_WRITE_SET) {
+    } else if (err == ERR_STAGE_LOST) {
+        begin(client, SIM_WRITE_DROP, done.value);
+    } else if (err == ERR_OK && (done.kind == SIM_WRITE_SET || done.kind == SIM_WRITE_COMMIT)) {
         struct sim_cached *own = &client->cached[client->id]; /* The maker gets no event. */
         own->zxid = answer->zxid > own->zxid ? answer->zxid : own->zxid;
     } else if (err == ERR_OK && done.kind == SIM_WRITE_LOCK) {

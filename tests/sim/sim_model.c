@@ -17,6 +17,7 @@
 
 #include "common/check.h"
 #include "common/limits.h"
+#include "common/version.h"
 #include "server/replica_internal.h"
 #include "tests/sim/sim.h"
 
@@ -46,6 +47,7 @@ struct model_session {
 struct model_node {
     uint64_t owner;
     uint64_t creates;
+    uint64_t xattr; /* value of its attribute; 0: it has none */
 };
 
 struct moment {
@@ -68,6 +70,7 @@ struct sim_model {
     size_t session_capacity;
     struct omap *nodes;   /* path -> struct model_node, data */
     struct omap *answers; /* session, slot -> sequence, index */
+    struct omap *parts;   /* session, stage, part -> appended bytes */
     struct history registers[SIM_CLIENTS];
 };
 
@@ -87,7 +90,8 @@ struct sim_model *sim_model_new(void)
     struct sim_model *model = sim_new(sizeof *model);
     model->nodes = omap_new();
     model->answers = omap_new();
-    CHECK(model->nodes != NULL && model->answers != NULL);
+    model->parts = omap_new();
+    CHECK(model->nodes != NULL && model->answers != NULL && model->parts != NULL);
     return model;
 }
 
@@ -98,6 +102,7 @@ void sim_model_free(struct sim_model *model)
     }
     omap_free(model->nodes);
     omap_free(model->answers);
+    omap_free(model->parts);
     free(model->sessions);
     free(model->outcomes);
     free(model);
@@ -187,6 +192,21 @@ static void check_lease(struct sim *sim, uint64_t session)
     }
 }
 
+/* Removes the parts of a stage, or (stage 0) of all stages of the session. */
+static void parts_drop(struct sim_model *model, uint64_t session, uint64_t stage)
+{
+    uint8_t prefix[16];
+    size_t len = stage == 0 ? 8 : 16;
+    put_be64(prefix, session);
+    put_be64(prefix + 8, stage);
+    const struct omap_entry *entry = omap_seek(model->parts, prefix, len);
+    while (entry != NULL && memcmp(entry->key, prefix, len) == 0) {
+        const struct omap_entry *next = omap_next(model->parts, entry);
+        omap_remove(model->parts, entry->key, entry->key_len);
+        entry = next;
+    }
+}
+
 static enum err session_close(struct sim *sim, const Wire__SessionCloseOp *op)
 {
     struct sim_model *model = sim->model;
@@ -199,6 +219,7 @@ static enum err session_close(struct sim *sim, const Wire__SessionCloseOp *op)
     }
     check_lease(sim, op->session);
     session->closed_us = sim->now_us;
+    parts_drop(model, session->id, 0);
     const struct omap_entry *entry = omap_seek(model->nodes, NULL, 0);
     while (entry != NULL) {
         const struct omap_entry *next = omap_next(model->nodes, entry);
@@ -272,7 +293,43 @@ static enum err create(struct sim_model *model, const Wire__Command *command,
     return ERR_OK;
 }
 
-static enum err write_data(struct sim_model *model, uint64_t index, const Wire__WriteOp *op)
+static enum err stage(struct sim_model *model, uint64_t session, const Wire__StageOp *op)
+{
+    uint8_t key[20];
+    if (op->drop) {
+        parts_drop(model, session, op->stage);
+        return ERR_OK;
+    }
+    put_be64(key, session);
+    put_be64(key + 8, op->stage);
+    put_be32(key + 16, op->part);
+    if (omap_get(model->parts, key, sizeof key) != NULL) {
+        return ERR_EXISTS;
+    }
+    CHECK(omap_put(model->parts, key, sizeof key, op->append.data, op->append.len) == ERR_OK);
+    return ERR_OK;
+}
+
+/* The parts of a stage one behind the other; false: not these are there. */
+static bool parts_gather(const struct sim_model *model, uint64_t session, const Wire__WriteOp *op,
+                         struct buffer *out)
+{
+    uint8_t prefix[16];
+    uint32_t count = 0;
+    put_be64(prefix, session);
+    put_be64(prefix + 8, op->stage);
+    const struct omap_entry *entry = omap_seek(model->parts, prefix, sizeof prefix);
+    while (entry != NULL && memcmp(entry->key, prefix, sizeof prefix) == 0) {
+        if (get_be32(entry->key + 16) != count++) {
+            return false;
+        }
+        CHECK(buffer_append(out, entry->value, entry->value_len) == ERR_OK);
+        entry = omap_next(model->parts, entry);
+    }
+    return count == op->stage_parts;
+}
+
+static enum err set_xattr(struct sim_model *model, const Wire__XattrOp *op)
 {
     const struct omap_entry *entry = omap_get(model->nodes, op->at->path.data, op->at->path.len);
     if (entry == NULL) {
@@ -280,7 +337,28 @@ static enum err write_data(struct sim_model *model, uint64_t index, const Wire__
     }
     struct model_node node;
     memcpy(&node, entry->value, sizeof node);
-    node_put(model, op->at->path.data, op->at->path.len, &node, &op->append);
+    if (op->remove && node.xattr == 0) {
+        return ERR_XATTR_NONE;
+    }
+    node.xattr = op->remove ? 0 : get_be64(op->value.data);
+    uint8_t bytes[NAME_MAX_SIM];
+    ProtobufCBinaryData data = {.len = entry->value_len - sizeof node, .data = bytes};
+    CHECK(data.len <= sizeof bytes);
+    memcpy(bytes, entry->value + sizeof node, data.len);
+    node_put(model, op->at->path.data, op->at->path.len, &node, &data);
+    return ERR_OK;
+}
+
+static enum err write_register(struct sim_model *model, uint64_t index, const Wire__WriteOp *op,
+                               const ProtobufCBinaryData *data)
+{
+    const struct omap_entry *entry = omap_get(model->nodes, op->at->path.data, op->at->path.len);
+    if (entry == NULL) {
+        return ERR_NO_NODE;
+    }
+    struct model_node node;
+    memcpy(&node, entry->value, sizeof node);
+    node_put(model, op->at->path.data, op->at->path.len, &node, data);
     /* Registers are called /r0, /r1 ... */
     size_t of = (size_t)(op->at->path.data[2] - '0');
     CHECK(op->at->path.len == 3 && of < SIM_CLIENTS);
@@ -288,10 +366,30 @@ static enum err write_data(struct sim_model *model, uint64_t index, const Wire__
     history->moments =
         room_for(history->moments, &history->capacity, history->count, sizeof *history->moments);
     char text[32];
-    (void)snprintf(text, sizeof text, "%.*s", (int)op->append.len, (const char *)op->append.data);
+    (void)snprintf(text, sizeof text, "%.*s", (int)data->len, (const char *)data->data);
     history->moments[history->count++] =
         (struct moment){.zxid = index, .value = strtoull(text, NULL, 10)};
     return ERR_OK;
+}
+
+static enum err write_data(struct sim_model *model, uint64_t index, uint64_t session,
+                           const Wire__WriteOp *op)
+{
+    struct buffer staged = {0};
+    enum err err = ERR_STAGE_LOST;
+    if (op->stage == 0) {
+        return write_register(model, index, op, &op->append);
+    }
+    if (omap_get(model->nodes, op->at->path.data, op->at->path.len) == NULL) {
+        return ERR_NO_NODE;
+    }
+    if (parts_gather(model, session, op, &staged)) {
+        ProtobufCBinaryData data = wire_bytes(staged.data, staged.len);
+        err = write_register(model, index, op, &data);
+        parts_drop(model, session, op->stage);
+    }
+    buffer_done(&staged);
+    return err;
 }
 
 static enum err remove_node(struct sim_model *model, const Wire__RemoveOp *op)
@@ -314,7 +412,11 @@ static enum err apply_op(struct sim *sim, uint64_t index, const Wire__Command *c
     case WIRE__OP__BODY_CREATE:
         return create(model, command, outcome);
     case WIRE__OP__BODY_WRITE:
-        return write_data(model, index, op->write);
+        return write_data(model, index, command->session, op->write);
+    case WIRE__OP__BODY_STAGE:
+        return stage(model, command->session, op->stage);
+    case WIRE__OP__BODY_XATTR:
+        return set_xattr(model, op->xattr);
     case WIRE__OP__BODY_REMOVE:
         return remove_node(model, op->remove);
     case WIRE__OP__BODY_SESSION_OPEN:
@@ -324,12 +426,13 @@ static enum err apply_op(struct sim *sim, uint64_t index, const Wire__Command *c
     case WIRE__OP__BODY_SESSION_CLOSE:
         return session_close(sim, op->session_close);
     case WIRE__OP__BODY_FEATURE_LEVEL:
+        if (op->feature_level->level >= FEATURE_FILES && sim->files_zxid == UINT64_MAX) {
+            sim->files_zxid = index;
+        }
         return ERR_OK;
     case WIRE__OP__BODY_SETATTR:
     case WIRE__OP__BODY_RENAME:
     case WIRE__OP__BODY_CANCEL:
-    case WIRE__OP__BODY_STAGE:
-    case WIRE__OP__BODY_XATTR:
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;
@@ -535,6 +638,25 @@ void sim_model_check_read(struct sim_client *client, const Wire__Answer *answer)
 
 /* ---- the whole tree ---- */
 
+static void take_xattr(void *arg, const uint8_t *name, size_t name_len, const uint8_t *value,
+                       size_t value_len)
+{
+    bool is_ours = name_len == 8 && memcmp(name, "user.sim", 8) == 0 && value_len == 8;
+    *(uint64_t *)arg = is_ours ? get_be64(value) : UINT64_MAX;
+}
+
+/* The value of the attribute of a node; 0: none. */
+static uint64_t xattr_of(struct tree *tree, const struct tree_address *at)
+{
+    struct tree_identity trusted = {.trusted = true};
+    struct node_attr attr;
+    struct buffer holder = {0};
+    uint64_t value = 0;
+    CHECK(tree_xattrs(tree, at, &trusted, take_xattr, &value, &attr, &holder) == ERR_OK);
+    buffer_done(&holder);
+    return value;
+}
+
 /* Compares the tree of a replica that has applied everything with the model. */
 void sim_model_check_tree(struct sim_node *node)
 {
@@ -553,6 +675,9 @@ void sim_model_check_tree(struct sim_node *node)
         if (tree_lookup(tree, &at, &trusted, &attr, NULL) != ERR_OK ||
             attr.owner != expected.owner) {
             sim_failed(sim, "a node is missing or has another owner", node->id, entry->key_len);
+        }
+        if (xattr_of(tree, &at) != expected.xattr) {
+            sim_failed(sim, "a node has another attribute", node->id, entry->key_len);
         }
         if (attr.kind != NODE_DIR &&
             (tree_read(tree, &at, &trusted, 0, NAME_MAX_SIM, &attr, &data) != ERR_OK ||

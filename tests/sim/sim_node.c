@@ -157,6 +157,7 @@ static void node_replica_new(struct sim_node *node)
         .election_max_ms = 600,
         .log_keep_bytes = sim->rates.log_keep_bytes,
         .feature_level = FEATURE_LEVEL_MAX,
+        .file_bytes_max = FILE_BYTES_LIMIT, /* so that writes can be staged */
         .seed = sim_random(sim, 0),
     };
     options.join = node->id > sim->founders;

@@ -497,6 +497,7 @@ static struct sim *sim_begin(uint64_t seed, enum plant plant, bool trace)
     sim->leaders = omap_new();
     sim->votes = omap_new();
     sim->model = sim_model_new();
+    sim->files_zxid = UINT64_MAX;
     CHECK(sim->acked != NULL && sim->digests != NULL && sim->leaders != NULL && sim->votes != NULL);
     draw_rates(sim);
     if (sim_chance(sim, 200000)) {

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "common/logging.h"
+#include "common/version.h"
 #include "server/replica.h"
 #include "tests/lib/kv_memory.h"
 
@@ -24,6 +25,7 @@ struct client_conn {
     struct client *client;
     bool closed;
     bool welcomed;
+    uint64_t file_bytes_max;
     size_t opened_count;
     int32_t opened_err;
     uint64_t session;
@@ -89,6 +91,7 @@ static void send_client(void *context, struct client_conn *conn, const Wire__ToC
     (void)context;
     if (message->body_case == WIRE__TO_CLIENT__BODY_WELCOME) {
         conn->welcomed = true;
+        conn->file_bytes_max = message->welcome->file_bytes_max;
     } else if (message->body_case == WIRE__TO_CLIENT__BODY_OPENED) {
         note_opened(conn, message->opened);
     } else if (message->body_case == WIRE__TO_CLIENT__BODY_ANSWER) {
@@ -362,7 +365,14 @@ static void want_snapshot(void *context, uint64_t replica)
     (void)replica;
 }
 
-static int begin(void **state, bool recovered)
+/* What the replica is configured with. */
+struct settings {
+    bool recovered;
+    uint32_t feature_level;
+    uint64_t file_bytes_max;
+};
+
+static int begin(void **state, struct settings settings)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     struct replica_env env = {
@@ -391,7 +401,8 @@ static int begin(void **state, bool recovered)
     struct replica_options options = {.heartbeat_ms = 50,
                                       .election_min_ms = 300,
                                       .election_max_ms = 600,
-                                      .feature_level = 1,
+                                      .feature_level = settings.feature_level,
+                                      .file_bytes_max = settings.file_bytes_max,
                                       .seed = 1};
     struct log_state log_state = {.first_index = 1};
     assert_non_null(fixture);
@@ -401,7 +412,7 @@ static int begin(void **state, bool recovered)
     fixture->kv = kv_memory(fixture->rows);
     fixture->now_ms = 1000;
     found(fixture, &options);
-    if (recovered) {
+    if (settings.recovered) {
         log_recovery(fixture);
     }
     log_state.last_index = fixture->last;
@@ -417,12 +428,29 @@ static int begin(void **state, bool recovered)
 
 static int setup(void **state)
 {
-    return begin(state, false /* recovered */);
+    return begin(state, (struct settings){.feature_level = FEATURE_BASE});
 }
 
 static int setup_recovered(void **state)
 {
-    return begin(state, true /* recovered */);
+    return begin(state, (struct settings){.feature_level = FEATURE_BASE, .recovered = true});
+}
+
+static int setup_with_large_files(void **state)
+{
+    return begin(state, (struct settings){.feature_level = FEATURE_FILES,
+                                          .file_bytes_max = FILE_BYTES_LIMIT});
+}
+
+static int setup_without_level(void **state)
+{
+    return begin(state, (struct settings){.feature_level = FEATURE_DIGESTS,
+                                          .file_bytes_max = FILE_BYTES_LIMIT});
+}
+
+static int setup_with_small_files(void **state)
+{
+    return begin(state, (struct settings){.feature_level = FEATURE_FILES});
 }
 
 static int teardown(void **state)
@@ -569,6 +597,95 @@ static void a_replica_that_was_leaving_serves_as_an_ensemble_of_one(void **state
     assert_false(conn->closed);
 }
 
+/* ---- large files ---- */
+
+static void send_op(struct fixture *fixture, struct client_conn *conn, uint64_t sequence,
+                    Wire__Op *op)
+{
+    Wire__Request request = WIRE__REQUEST__INIT;
+    request.call = sequence;
+    request.sequence = sequence;
+    request.body_case = WIRE__REQUEST__BODY_OP;
+    request.op = op;
+    send_request(fixture, conn, &request);
+    turn(fixture);
+    assert_int_equal(conn->answer_call, sequence);
+}
+
+static struct client_conn *attached(struct fixture *fixture)
+{
+    struct client_conn *conn = &fixture->conn[0];
+    pass_time(fixture, 1500); /* The level is looked at once a second. */
+    connect_client(fixture, conn);
+    ask_session(fixture, conn, NULL, "0123456789abcdef");
+    turn(fixture);
+    assert_int_equal(conn->opened_err, ERR_OK);
+    return conn;
+}
+
+static enum err send_stage(struct fixture *fixture, struct client_conn *conn, uint64_t sequence)
+{
+    Wire__Op op = WIRE__OP__INIT;
+    Wire__StageOp stage = WIRE__STAGE_OP__INIT;
+    stage.stage = 1;
+    stage.append = wire_bytes("x", 1);
+    op.body_case = WIRE__OP__BODY_STAGE;
+    op.stage = &stage;
+    send_op(fixture, conn, sequence, &op);
+    return err_from_number(conn->answer_err);
+}
+
+static enum err send_truncate(struct fixture *fixture, struct client_conn *conn, uint64_t sequence,
+                              uint64_t bytes, uint64_t claimed_max)
+{
+    Wire__Op op = WIRE__OP__INIT;
+    Wire__WriteOp write = WIRE__WRITE_OP__INIT;
+    Wire__Address root = WIRE__ADDRESS__INIT;
+    write.at = &root;
+    write.truncate = true;
+    write.truncate_bytes = bytes;
+    write.bytes_max = claimed_max;
+    op.body_case = WIRE__OP__BODY_WRITE;
+    op.write = &write;
+    send_op(fixture, conn, sequence, &op);
+    return err_from_number(conn->answer_err);
+}
+
+static void what_not_all_replicas_know_is_refused_at_admission(void **state)
+{
+    struct fixture *fixture = *state;
+    struct client_conn *conn = attached(fixture);
+    uint64_t last = 0;
+    assert_int_equal(conn->file_bytes_max, FILE_BYTES_MAX);
+    last = fixture->last;
+    assert_int_equal(send_stage(fixture, conn, 1), ERR_UNSUPPORTED);
+    assert_int_equal(fixture->last, last); /* It did not come into the log. */
+    assert_int_equal(send_truncate(fixture, conn, 2, FILE_BYTES_MAX + 1ull, FILE_BYTES_LIMIT),
+                     ERR_FILE_TOO_BIG);
+}
+
+static void a_replica_for_small_files_takes_no_parts_of_large_ones(void **state)
+{
+    struct fixture *fixture = *state;
+    struct client_conn *conn = attached(fixture);
+    assert_int_equal(conn->file_bytes_max, FILE_BYTES_MAX);
+    assert_int_equal(send_stage(fixture, conn, 1), ERR_FILE_TOO_BIG);
+    /* Whatever a client says of its limit. */
+    assert_int_equal(send_truncate(fixture, conn, 2, FILE_BYTES_MAX + 1ull, FILE_BYTES_LIMIT),
+                     ERR_FILE_TOO_BIG);
+    assert_int_equal(send_truncate(fixture, conn, 3, FILE_BYTES_MAX, 0), ERR_OK);
+}
+
+static void a_replica_for_large_files_lets_them_grow(void **state)
+{
+    struct fixture *fixture = *state;
+    struct client_conn *conn = attached(fixture);
+    assert_int_equal(conn->file_bytes_max, FILE_BYTES_LIMIT);
+    assert_int_equal(send_stage(fixture, conn, 1), ERR_OK);
+    assert_int_equal(send_truncate(fixture, conn, 2, FILE_BYTES_LIMIT, 0), ERR_OK);
+    assert_int_equal(send_truncate(fixture, conn, 3, FILE_BYTES_LIMIT + 1ull, 0), ERR_FILE_TOO_BIG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -587,6 +704,12 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_replica_that_was_leaving_serves_as_an_ensemble_of_one,
                                         setup_recovered, teardown),
+        cmocka_unit_test_setup_teardown(what_not_all_replicas_know_is_refused_at_admission,
+                                        setup_without_level, teardown),
+        cmocka_unit_test_setup_teardown(a_replica_for_small_files_takes_no_parts_of_large_ones,
+                                        setup_with_small_files, teardown),
+        cmocka_unit_test_setup_teardown(a_replica_for_large_files_lets_them_grow,
+                                        setup_with_large_files, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

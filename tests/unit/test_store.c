@@ -206,6 +206,23 @@ static void a_full_store_says_so_until_it_is_written(void **state)
     assert_true(fixture->kv.get(fixture->kv.context, "bb", 2, &fixture->value));
 }
 
+/* A large write that was staged puts all of a file within one entry. */
+static void an_entry_larger_than_the_overlay_is_written_as_one(void **state)
+{
+    struct store_fixture *fixture = *state;
+    for (int first = 'a'; first < 'i'; first++) {
+        put_half(fixture, (char)first); /* of OVERLAY_BYTES_MAX: 128 MiB in all */
+    }
+    assert_false(store_is_full(fixture->store)); /* it can be frozen */
+    store_poll(fixture->store, 1, 0);
+    store_fixture_wait(fixture);
+    store_poll(fixture->store, 2, 0);
+    assert_false(store_is_full(fixture->store));
+    assert_true(fixture->kv.get(fixture->kv.context, "aa", 2, &fixture->value));
+    assert_true(fixture->kv.get(fixture->kv.context, "hb", 2, &fixture->value));
+    assert_int_equal(fixture->value.len, FILE_BYTES_MAX);
+}
+
 /* Counts the files whose name ends so. */
 static unsigned count_files(const struct store_fixture *fixture, const char *end)
 {
@@ -398,6 +415,7 @@ int main(int argc, char **argv)
         STORE_TEST(large_and_empty_values_come_back_as_they_were),
         STORE_TEST(the_overlay_is_frozen_at_its_age_and_not_before),
         STORE_TEST(a_full_store_says_so_until_it_is_written),
+        STORE_TEST(an_entry_larger_than_the_overlay_is_written_as_one),
         STORE_TEST(a_growing_log_asks_for_a_flush),
         STORE_TEST(close_flushes_what_was_never_frozen),
         STORE_TEST(the_disk_has_space),

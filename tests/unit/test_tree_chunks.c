@@ -207,7 +207,7 @@ static void model_truncate(struct model *model, uint64_t len)
 
 static void model_write(struct model *model, uint64_t offset, const uint8_t *data, size_t len)
 {
-    if (len != 0) {
+    if (len != 0 && data != NULL) {
         memcpy(model->bytes + offset, data, len);
         model->len = offset + len > model->len ? offset + len : model->len;
     }

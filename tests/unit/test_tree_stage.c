@@ -337,8 +337,9 @@ static void random_run(uint64_t seed)
     if (seed % 2 == 0) {
         op.truncate = true;
     } else {
-        memcpy(flat, "0123456789", 10);
-        len = 10;
+        for (len = 0; len < 10; len++) {
+            flat[len] = (uint8_t)('0' + len);
+        }
     }
     random_parts(fixture, &random, flat, &len, &appended);
     op.bytes_max = FILE_BYTES_LIMIT;
