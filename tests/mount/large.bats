@@ -129,9 +129,10 @@ PYTHON
         cp "$T/f" "$A/f$i"
     done
     cp "$T/f" "$B/g" 3>&- 8>&- &
+    writer=$!
     sleep 0.1
     kill -9 "${MOUNT_PIDS[b]}"
-    wait || true
+    wait "$writer" || true
     for i in 1 2 3 4; do
         cmp "$T/f" "$A/f$i"
     done
