@@ -85,8 +85,86 @@ static void open_reply(struct task *task)
     task_end(task);
 }
 
+/* ---- a file that another host replaces by rename while it is opened here ----
+ *
+ * The kernel has found the old node, whose data nobody has any more. A reader gets what has its name
+ * now, as if it had come a moment later: the handle is the old node's, the content the new one's. */
+
+#define INSTEAD_MAX 20 /* times that it is replaced again meanwhile */
+
+static void instead_look(struct task *task);
+
+static void instead_fetched(struct fetch_waiter *waiter, enum err err)
+{
+    struct task *task = task_of_fetch(waiter);
+    struct inode *inode = task->inode;
+    if (err == ERR_STALE && ++task->tries < INSTEAD_MAX) {
+        instead_look(task);
+        return;
+    }
+    struct content *content = err == ERR_OK ? publish_content(task->to_parent) : NULL;
+    if (err == ERR_OK && content == NULL) {
+        err = ERR_MEMORY;
+    }
+    if (err == ERR_OK) {
+        err = ops_file_open(task, false /* created */);
+    }
+    if (err != ERR_OK) {
+        content_unref(content);
+        task_fail_in_order(task, err);
+        return;
+    }
+    inode->attr.data_bytes = content->len;
+    handle_pin(task->handle, content);
+    order_reply(task, open_reply);
+}
+
+static void instead_found(struct task *task, enum err err, const Wire__Answer *answer)
+{
+    struct mount *mount = task->mount;
+    struct inode *found = NULL;
+    if (err == ERR_OK && answer->attr != NULL && answer->attr->ino != task->inode->ino &&
+        inode_type(answer->attr, inode_face(answer->attr)) == S_IFREG) {
+        found = task_take_answer(mount, answer, true /* make */);
+    }
+    if (found == NULL) {
+        task_fail_in_order(task, ERR_STALE);
+        return;
+    }
+    inode_ref(found);
+    inode_unref(mount, task->to_parent);
+    task->to_parent = found;
+    task->fetch.done = instead_fetched;
+    err = content_fetch(mount, found, &task->fetch);
+    if (err != ERR_OK) {
+        task_fail_in_order(task, err);
+    }
+}
+
+static void instead_look(struct task *task)
+{
+    struct inode *inode = task->inode;
+    Wire__Address at = WIRE__ADDRESS__INIT;
+    Wire__LookupRead lookup = WIRE__LOOKUP_READ__INIT;
+    Wire__Request request = WIRE__REQUEST__INIT;
+    if (inode->name == NULL) {
+        task_fail_in_order(task, ERR_STALE);
+        return;
+    }
+    at.ino = inode->attr.parent;
+    at.name = wire_bytes(inode->name, strlen(inode->name));
+    lookup.at = &at;
+    request.body_case = WIRE__REQUEST__BODY_LOOKUP;
+    request.lookup = &lookup;
+    task_call(task, &request, instead_found);
+}
+
 static void open_ready(struct task *task, enum err err)
 {
+    if (err == ERR_STALE && (task->fi.flags & O_ACCMODE) == O_RDONLY) {
+        instead_look(task);
+        return;
+    }
     if (err == ERR_OK) {
         err = ops_file_open(task, false /* created */);
     }
@@ -100,6 +178,11 @@ static void open_ready(struct task *task, enum err err)
 static void open_start(struct task *task)
 {
     int flags = task->fi.flags;
+    const struct inode *inode = task->inode;
+    if (inode->gone && inode->content == NULL && inode->publish == NULL) {
+        open_ready(task, ERR_STALE);
+        return;
+    }
     bool blind =
         (flags & O_TRUNC) != 0 || ((flags & O_APPEND) != 0 && (flags & O_ACCMODE) == O_WRONLY);
     if (!blind && publish_needs_base(task->inode) && content_current(task->inode) == NULL) {
@@ -128,7 +211,7 @@ void ops_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     if (inode == NULL) {
         return;
     }
-    if (face == FACE_DIR || (inode->gone && inode->content == NULL && inode->publish == NULL)) {
+    if (face == FACE_DIR) {
         (void)fuse_reply_err(req, ESTALE);
         return;
     }
@@ -197,7 +280,7 @@ static void read_pinned(fuse_req_t req, struct handle *handle, uint64_t offset, 
 {
     bool at_end = offset >= handle->pin->len;
     reply_bytes(req, handle->pin, offset, size);
-    if (at_end) {
+    if (at_end && !handle->inode->gone) {
         handle_pin(handle, NULL); /* `tail -f` goes on with the newest. */
     }
 }
@@ -210,6 +293,11 @@ static void read_fetched(struct task *task, enum err err)
     if (err == ERR_OK) {
         content = publish_content(task->inode);
         err = content == NULL ? ERR_MEMORY : ERR_OK;
+    }
+    if (err == ERR_STALE && task->offset >= task->inode->attr.data_bytes) {
+        (void)fuse_reply_buf(task->req, NULL, 0); /* the end, at which the reader was before */
+        task_end(task);
+        return;
     }
     if (err != ERR_OK) {
         task_fail(task, err);

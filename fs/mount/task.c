@@ -189,11 +189,6 @@ void task_barrier(struct task *task, void (*then)(struct task *task))
 
 /* ---- fetch and publish ---- */
 
-static struct task *task_of_fetch(struct fetch_waiter *waiter)
-{
-    return (struct task *)(void *)((char *)waiter - offsetof(struct task, fetch));
-}
-
 static void fetch_done(struct fetch_waiter *waiter, enum err err)
 {
     struct task *task = task_of_fetch(waiter);

@@ -50,7 +50,8 @@ struct task {
     /* What it is about; references are dropped by task_end. */
     struct inode *inode;
     struct inode *parent;
-    struct inode *to_parent; /* RENAME */
+    struct inode *to_parent; /* RENAME; OPEN: what took the place of inode */
+    unsigned tries;          /* OPEN */
     struct handle *handle;
     enum face face;
     enum err err;
@@ -96,6 +97,12 @@ void task_call(struct task *task, Wire__Request *request,
 /* A read barrier: `then` comes when this replica has applied all that was committed when it was
  * asked; on errors the task fails. */
 void task_barrier(struct task *task, void (*then)(struct task *task));
+
+/* The task that waits here. */
+static inline struct task *task_of_fetch(struct fetch_waiter *waiter)
+{
+    return (struct task *)(void *)((char *)waiter - offsetof(struct task, fetch));
+}
 
 /* Fetches the data of task->inode / waits for the publish of what it has now. */
 void task_fetch(struct task *task, void (*done)(struct task *task, enum err err));
