@@ -255,6 +255,9 @@ void inode_stat(const struct mount *mount, const struct inode *inode, enum face 
     out->st_ino = inode_nodeid(mount, inode->ino, face);
     out->st_mode =
         inode_type(attr, face) | (options->show_mode ? options->mode : mode_of(attr, face));
+    if (view.kills_suid_sgid && face == FACE_FILE) {
+        out->st_mode &= ~(mode_t)(S_ISUID | S_ISGID);
+    }
     out->st_nlink = inode->gone ? 0 : 1;
     out->st_uid = options->show_uid ? options->uid : attr->uid;
     out->st_gid = options->show_gid ? options->gid : attr->gid;

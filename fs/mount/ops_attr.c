@@ -148,12 +148,16 @@ static void setattr_done(struct task *task, enum err err, const Wire__Answer *an
     order_reply(task, attr_reply);
 }
 
-/* A new owner takes set-user-ID and set-group-ID away, as everywhere. */
+/* A new owner takes set-user-ID and set-group-ID away, as everywhere; so does chown(2) to the same
+ * one. Without the right to execute for the group, set-group-ID means something else (fs/attr.c of
+ * Linux, setattr_should_drop_sgid), and goes only with somebody of another group. */
 static void chown_mode(const struct task *task, Wire__SetattrOp *setattr)
 {
-    uint32_t mode = task->inode->attr.mode;
+    const struct fuse_ctx *caller = fuse_req_ctx(task->req);
+    const Wire__Attr *attr = &task->inode->attr;
+    uint32_t mode = attr->mode;
     uint32_t kept = mode & ~(uint32_t)S_ISUID;
-    if ((mode & S_IXGRP) != 0) {
+    if ((mode & S_IXGRP) != 0 || (caller->uid != 0 && caller->gid != attr->gid)) {
         kept &= ~(uint32_t)S_ISGID;
     }
     if (task->face == FACE_FILE && kept != mode) {
@@ -174,7 +178,7 @@ static void setattr_call(struct task *task)
     setattr.uid = task->stat.st_uid;
     setattr.set_gid = sets(task, FUSE_SET_ATTR_GID);
     setattr.gid = task->stat.st_gid;
-    if (setattr.set_uid || setattr.set_gid) {
+    if (setattr.set_uid || setattr.set_gid || task->kill_privilege) {
         chown_mode(task, &setattr);
     }
     if (sets(task, FUSE_SET_ATTR_MODE)) {
@@ -193,6 +197,31 @@ static void setattr_call(struct task *task)
     request.body_case = WIRE__REQUEST__BODY_OP;
     request.op = &op;
     task_call(task, &request, setattr_done);
+}
+
+/* A file without a name is known to this host alone. */
+static void setattr_gone(struct task *task)
+{
+    Wire__Attr *attr = &task->inode->attr;
+    if (sets(task, FUSE_SET_ATTR_MODE)) {
+        attr->mode = task->stat.st_mode & 07777u;
+    }
+    if (sets(task, FUSE_SET_ATTR_UID)) {
+        attr->uid = task->stat.st_uid;
+    }
+    if (sets(task, FUSE_SET_ATTR_GID)) {
+        attr->gid = task->stat.st_gid;
+    }
+    attr->ctime_ns = clock_realtime_ns();
+    if (sets(task, FUSE_SET_ATTR_ATIME)) {
+        attr->atime_ns =
+            sets(task, FUSE_SET_ATTR_ATIME_NOW) ? attr->ctime_ns : ns_of(&task->stat.st_atim);
+    }
+    if (sets(task, FUSE_SET_ATTR_MTIME)) {
+        attr->mtime_ns =
+            sets(task, FUSE_SET_ATTR_MTIME_NOW) ? attr->ctime_ns : ns_of(&task->stat.st_mtim);
+    }
+    attr_reply(task);
 }
 
 /* Times join changes that are not published yet: set after the last write, they win. */
@@ -248,7 +277,10 @@ void ops_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int valid
         setattr_times_to_patch(task);
         task->valid &= ~times;
     }
-    if (sets(task, owner_and_mode | times)) {
+    bool kills = task->kill_privilege && !sets(task, FUSE_SET_ATTR_SIZE) && face == FACE_FILE;
+    if (inode->gone && sets(task, owner_and_mode | times)) {
+        setattr_gone(task);
+    } else if (sets(task, owner_and_mode | times) || kills) {
         setattr_call(task);
     } else if (sets(task, FUSE_SET_ATTR_SIZE)) {
         setattr_size(task);

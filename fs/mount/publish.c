@@ -96,6 +96,7 @@ void publish_view(const struct inode *inode, struct publish_view *view)
     view->mtime_ns = newest->set_mtime ? newest->mtime_ns : publish->changed_ns;
     view->atime_ns = newest->set_atime ? newest->atime_ns : view->atime_ns;
     view->ctime_ns = publish->changed_ns;
+    view->kills_suid_sgid = publish->pending.kill_suid_sgid || publish->patch.kill_suid_sgid;
 }
 
 bool publish_needs_base(const struct inode *inode)

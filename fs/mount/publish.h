@@ -30,6 +30,7 @@ struct publish_view {
     int64_t atime_ns;
     int64_t mtime_ns;
     int64_t ctime_ns;
+    bool kills_suid_sgid; /* the bits go with the publish */
 };
 void publish_view(const struct inode *inode, struct publish_view *view);
 

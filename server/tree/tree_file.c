@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/check.h"
+#include "common/version.h"
 #include "server/tree/tree_internal.h"
 
 /* How long the data is on its way through a patch. */
@@ -97,11 +98,12 @@ static void change_attr(const struct apply *apply, struct node_attr *attr, const
     attr->mzxid = apply->zxid;
     attr->azxid = apply->zxid;
     attr->version++;
-    /* Linux, should_remove_suid(): without the right to execute for the group, the bit marks
-     * mandatory locking. */
+    /* Linux, setattr_should_drop_sgid(): who is not of the group takes the bit away also where the
+     * group may not execute. Before that level it stayed there. */
+    bool all = apply->tree->feature_level >= FEATURE_FILES;
     if ((op->kill_suid_sgid || !apply->who.trusted) && attr->kind != NODE_DIR) {
         attr->mode &= ~MODE_SETUID;
-        if ((attr->mode & MODE_GROUP_EXECS) != 0) {
+        if (all || (attr->mode & MODE_GROUP_EXECS) != 0) {
             attr->mode &= ~MODE_SETGID;
         }
     }
