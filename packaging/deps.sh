@@ -11,6 +11,7 @@ packages="
     libxxhash-dev uthash-dev libinih-dev libssl-dev libjansson-dev libsystemd-dev libbsd-dev
     libcmocka-dev bats shellcheck
     inotify-tools attr faketime e2fsprogs iproute2 nftables procps rsync python3
+    git fio stress-ng sqlite3 vim-tiny zip unzip
 "
 
 if ! command -v dpkg-query >/dev/null; then

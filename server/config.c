@@ -235,24 +235,12 @@ static int take_level(struct reading *reading, const char *name, const char *val
     return 1;
 }
 
-/* A number of bytes, or of KiB with a K behind it, or of MiB with an M. */
 static int take_file_bytes(struct reading *reading, const char *name, const char *value)
 {
-    char digits[24];
-    size_t len = strlen(value);
-    uint64_t unit = 1;
-    uint64_t number = 0;
-
-    if (len > 0 && (value[len - 1] == 'K' || value[len - 1] == 'M')) {
-        unit = value[len - 1] == 'K' ? KIB : MIB;
-        len--;
-    }
-    (void)snprintf(digits, sizeof(digits), "%.*s", (int)len, value);
-    if (len >= sizeof(digits) ||
-        parse_u64(digits, FILE_BYTES_MAX / unit, FILE_BYTES_LIMIT / unit, &number) != ERR_OK) {
+    if (parse_bytes(value, FILE_BYTES_MAX, FILE_BYTES_LIMIT, &reading->config->file_bytes_max) !=
+        ERR_OK) {
         return bad(reading, name, value, "must be a size from 1M to 64M");
     }
-    reading->config->file_bytes_max = number * unit;
     return 1;
 }
 

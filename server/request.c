@@ -187,6 +187,7 @@ void client_send_pong(struct replica *replica, struct client *client)
     pong.confirmed_ping = PLANT(LEASE_ALONE, client->ping, client->confirmed_ping);
     pong.applied_zxid = replica->applied_index;
     pong.leader = replica->leader;
+    pong.file_bytes_max = file_bytes_max(replica);
     Wire__ToClient message = WIRE__TO_CLIENT__INIT;
     message.body_case = WIRE__TO_CLIENT__BODY_PONG;
     message.pong = &pong;

@@ -415,6 +415,9 @@ static void on_pong(struct client *client, const Wire__Pong *pong)
     }
     client->failures = 0;
     client->replica_zxid = pong->applied_zxid;
+    if (pong->file_bytes_max != 0) { /* An older replica does not say. */
+        client->file_bytes_max = pong->file_bytes_max;
+    }
     if (!lease_renew(client, pong->confirmed_ping)) {
         attach_lost(client, "lease_ended", true);
         return;

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -118,10 +119,11 @@ void mountpoint_detach(const char *path, bool force)
 
 static void detach_dead_mount(const char *path)
 {
-    struct stat stat_buffer;
+    struct statvfs found;
     char *absolute = absolute_path(path);
-    if (absolute != NULL && stat(path, &stat_buffer) != 0 && errno == ENOTCONN &&
-        look(absolute).ours) {
+    /* Not by stat: the kernel may still know the attributes of the root. */
+    if (absolute != NULL && look(absolute).ours && statvfs(absolute, &found) != 0 &&
+        (errno == ENOTCONN || errno == ECONNABORTED)) {
         mountpoint_detach(absolute, true /* force */);
     }
     free(absolute);

@@ -96,7 +96,8 @@ make_tree()
     sync "$B"
     [ "$("$B/clone/build/release/bin/quorumctl" --version)" = "$("$QUORUMFS_BIN/quorumctl" --version)" ]
     make build/release/bin/quorumctl >"$T/make.out" 2>&1
-    ! grep -qE '^ +(CC|LD) ' "$T/make.out" # all is there, and no file is younger than it should be
+    # All is there, and no file is younger than it should be.
+    [ "$(grep -cE '^ +(CC|LD) ' "$T/make.out")" -eq 0 ]
     cd "$T"
 }
 
@@ -177,7 +178,7 @@ save_by_rename()
 
 @test "vim saves with a backup" {
     seq 100 >"$A/f"
-    vim -es -u NONE -c "set backup backupskip= backupdir=$A" -c '%s/^1/one/' -c wq "$A/f"
+    vim.tiny -es -u NONE -c "set backup backupskip= backupdir=$A" -c '%s/^1/one/' -c wq "$A/f"
     sync "$B"
     [ "$(head -n 1 "$B/f")" = one ]
     [ "$(cat "$B/f~")" = "$(seq 100)" ]
@@ -223,10 +224,10 @@ save_by_rename()
 }
 
 @test "fio: what is written at random, in order and by mapping is read back right" {
-    for job in "rw=randwrite" "rw=write" "rw=randwrite ioengine=mmap" "rw=randrw"; do
+    for job in "--rw=randwrite" "--rw=write" "--rw=randwrite --ioengine=mmap" "--rw=randrw"; do
         # shellcheck disable=SC2086 # words are wanted
         (cd "$A" && fio --output="$T/fio.out" --name=j --size=700k --bs=4k --numjobs=3 --verify=crc32c \
-            --verify_fatal=1 --do_verify=1 --fallocate=none --ioengine=psync $(printf -- '--%s ' $job)) ||
+            --verify_fatal=1 --do_verify=1 --fallocate=none --ioengine=psync $job) ||
             { cat "$T/fio.out"; return 1; }
         rm -f "$A"/j.*
     done
