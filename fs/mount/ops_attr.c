@@ -186,10 +186,10 @@ static void setattr_call(struct task *task)
         setattr.mode = task->stat.st_mode & 07777u;
     }
     setattr.atime_now = sets(task, FUSE_SET_ATTR_ATIME_NOW);
-    setattr.set_atime = sets(task, FUSE_SET_ATTR_ATIME) && !setattr.atime_now;
+    setattr.set_atime = sets(task, FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW);
     setattr.atime_ns = ns_of(&task->stat.st_atim);
     setattr.mtime_now = sets(task, FUSE_SET_ATTR_MTIME_NOW);
-    setattr.set_mtime = sets(task, FUSE_SET_ATTR_MTIME) && !setattr.mtime_now;
+    setattr.set_mtime = sets(task, FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
     setattr.mtime_ns = ns_of(&task->stat.st_mtim);
     setattr.of_data = inode_is_data(task->inode, task->face);
     op.body_case = WIRE__OP__BODY_SETATTR;

@@ -111,7 +111,7 @@ void ops_replay_make(fuse_req_t req, fuse_ino_t parent, const char *name)
         return;
     }
     if (op->order.kind != REPLAY_DIR && op->order.kind != REPLAY_NODE &&
-        op->order.kind != REPLAY_SYMLINK) {
+        op->order.kind != REPLAY_SYMLINK && op->order.kind != REPLAY_CREATE) {
         refuse(req);
         return;
     }

@@ -15,6 +15,7 @@
 #include "common/clock.h"
 #include "common/limits.h"
 #include "fs/mount/ops.h"
+#include "fs/mount/replay.h"
 
 #define SPECIAL_BIT SPECIAL_FOLDER_NODEID
 
@@ -132,24 +133,40 @@ static uint64_t count_unpublished(const struct mount *mount)
 static enum err write_status(const struct mount *mount, struct buffer *out)
 {
     struct client_status status;
+    struct replay_figures replay = replay_figures(mount);
     client_status(mount->client, &status);
     uint64_t stale_ms =
         status.stale_since_ms == 0 ? 0 : clock_boottime_ms() - status.stale_since_ms;
     uint64_t lag =
         status.zxid_seen > status.replica_zxid ? status.zxid_seen - status.replica_zxid : 0;
-    return buffer_printf(
-        out,
-        "state %s\nsession %llu\nreplica %llu\nserver %s\nleader %llu\nzxid %llu\nlag %llu\n"
-        "stale_ms %llu\nreconnects %llu\nlost_closes %llu\nunpublished %llu\nnodes %u\n"
-        "content_bytes %llu\nfile_bytes_max %llu\nrequests %llu\n",
-        state_of(mount, &status), (unsigned long long)status.session,
-        (unsigned long long)status.replica, status.server[0] != '\0' ? status.server : "-",
-        (unsigned long long)status.leader, (unsigned long long)status.zxid_seen,
-        (unsigned long long)lag, (unsigned long long)stale_ms,
-        (unsigned long long)status.reconnects, (unsigned long long)mount->lost_closes,
-        (unsigned long long)count_unpublished(mount), HASH_COUNT(mount->inodes),
-        (unsigned long long)mount->contents_bytes, (unsigned long long)mount_file_bytes_max(mount),
-        (unsigned long long)mount->requests);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } numbers[] = {
+        {"session", status.session},
+        {"replica", status.replica},
+        {"leader", status.leader},
+        {"zxid", status.zxid_seen},
+        {"lag", lag},
+        {"stale_ms", stale_ms},
+        {"reconnects", status.reconnects},
+        {"lost_closes", mount->lost_closes},
+        {"unpublished", count_unpublished(mount)},
+        {"nodes", HASH_COUNT(mount->inodes)},
+        {"content_bytes", mount->contents_bytes},
+        {"file_bytes_max", mount_file_bytes_max(mount)},
+        {"replayed", replay.done},
+        {"replay_waiting", replay.waiting},
+        {"replay_dropped", replay.dropped},
+        {"requests", mount->requests},
+    };
+    enum err err = buffer_printf(out, "state %s\nserver %s\n", state_of(mount, &status),
+                                 status.server[0] != '\0' ? status.server : "-");
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0] && err == ERR_OK; i++) {
+        err =
+            buffer_printf(out, "%s %llu\n", numbers[i].name, (unsigned long long)numbers[i].value);
+    }
+    return err;
 }
 
 static enum err write_members(const Wire__Answer *answer, struct buffer *out)
