@@ -10,7 +10,7 @@ packages="
     libfuse3-dev fuse3 libuv1-dev libprotobuf-c-dev protobuf-c-compiler librocksdb-dev
     libxxhash-dev uthash-dev libinih-dev libssl-dev libjansson-dev libsystemd-dev libbsd-dev
     libcmocka-dev bats shellcheck
-    inotify-tools attr faketime e2fsprogs iproute2 nftables procps rsync python3
+    inotify-tools attr faketime e2fsprogs iproute2 nftables procps rsync python3 nginx-light
 "
 
 if ! command -v dpkg-query >/dev/null; then
