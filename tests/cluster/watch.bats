@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2030,SC2031,SC2016,SC2317
+# shellcheck shell=bash disable=SC2030,SC2031,SC2153,SC2016,SC2317
 # SPDX-License-Identifier: Apache-2.0
 #
 # quorumctl watch: streams of changes from any replica, and the reloader on top of them.
