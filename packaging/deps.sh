@@ -9,8 +9,8 @@ packages="
     gcc make clang clang-format clang-tidy libclang-rt-14-dev pkg-config libc6-dev
     libfuse3-dev fuse3 libuv1-dev libprotobuf-c-dev protobuf-c-compiler librocksdb-dev
     libxxhash-dev uthash-dev libinih-dev libssl-dev libjansson-dev libsystemd-dev libbsd-dev
-    libcmocka-dev bats shellcheck
-    inotify-tools attr faketime e2fsprogs iproute2 nftables procps rsync python3 nginx-light
+    libcmocka-dev bats shellcheck nginx-light
+    inotify-tools attr faketime e2fsprogs iproute2 nftables procps rsync python3
 "
 
 if ! command -v dpkg-query >/dev/null; then
