@@ -67,6 +67,12 @@
 #define SNAPSHOT_FILES_MAX    100000u      /* of one snapshot */
 #define STORE_FLUSH_LOG_BYTES (16u * MIB)  /* log since the last flush; bounds the start time */
 
+/* Changes that a replica can tell of (server/history.h). */
+#define HISTORY_CHANGES_MAX        100000u     /* that it remembers, */
+#define HISTORY_BYTES_MAX          (32u * MIB) /* and their bytes in memory */
+#define WATCHES_PER_CONNECTION_MAX 64u
+#define WATCH_BYTES_MAX            (64u * KIB) /* of changes in one message, roughly */
+
 /* Mount. */
 #define CONTENT_CACHE_BYTES_MAX (64u * MIB) /* contents of closed files, unless cache= says more */
 

@@ -9,7 +9,7 @@ packages="
     gcc make clang clang-format clang-tidy libclang-rt-14-dev pkg-config libc6-dev
     libfuse3-dev fuse3 libuv1-dev libprotobuf-c-dev protobuf-c-compiler librocksdb-dev
     libxxhash-dev uthash-dev libinih-dev libssl-dev libjansson-dev libsystemd-dev libbsd-dev
-    libcmocka-dev bats shellcheck
+    libcmocka-dev bats shellcheck nginx-light
     inotify-tools attr faketime e2fsprogs iproute2 nftables procps rsync python3
     git fio stress-ng sqlite3 vim-tiny zip unzip
 "

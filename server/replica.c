@@ -57,12 +57,18 @@ struct replica *replica_new(const struct replica_options *options, const struct 
     replica->sessions = sessions_new();
     replica->watches = watches_new();
     replica->proposals = proposals_new();
+    replica->feeds = feeds_new();
     if (replica->tree == NULL || replica->sessions == NULL || replica->watches == NULL ||
-        replica->proposals == NULL) {
+        replica->proposals == NULL || replica->feeds == NULL) {
         replica_free(replica);
         return NULL;
     }
     replica->applied_index = tree_applied_index(replica->tree);
+    replica->history = history_new(replica->applied_index, HISTORY_CHANGES_MAX, HISTORY_BYTES_MAX);
+    if (replica->history == NULL) {
+        replica_free(replica);
+        return NULL;
+    }
     members_follow(replica);
     return replica;
 }
@@ -81,6 +87,8 @@ void replica_free(struct replica *replica)
         wire_free(wait->message != NULL ? &wait->message->base : NULL);
         free(wait);
     }
+    feeds_free(replica->feeds);
+    history_free(replica->history);
     proposals_free(replica->proposals);
     watches_free(replica->watches);
     sessions_free(replica->sessions);
@@ -335,6 +343,7 @@ static void apply_entry(struct replica *replica, const struct raft_entry *entry)
                           "the feature level of the ensemble");
     }
     if (tree_entry.command) {
+        history_add(replica->history, replica->tree, result.changes, result.change_count);
         requests_events(replica, &result);
         sessions_follow(replica, &result);
         requests_result(replica, &result);
@@ -591,8 +600,9 @@ uint64_t replica_turn(struct replica *replica, uint64_t now_ms, int64_t time_ns)
         }
         upkeep_turn(replica);
         agreement_turn(replica);
-        bool more = any || (replica->applied_index < replica->apply_index &&
-                            !replica->env.store_is_full(replica->env.context));
+        bool more = feeds_turn(replica) || any ||
+                    (replica->applied_index < replica->apply_index &&
+                     !replica->env.store_is_full(replica->env.context));
         deadline = least(deadline, raft_effects(replica->raft)->deadline_ms);
         deadline = more ? now_ms : deadline;
         replica->env.store_poll(replica->env.context, now_ms, replica->log_bytes);

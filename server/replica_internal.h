@@ -2,13 +2,14 @@
  *
  * What the files of the conductor share: replica.c (turn, apply), replica_peer.c (forming,
  * forwarding, touches), members.c (who belongs to it), upkeep.c (log and disk), request.c (clients), proposal.c (writes on their way), answer.c (tree to
- * wire). Nobody else includes this.
+ * wire), feed.c (changes to those who watch). Nobody else includes this.
  */
 #ifndef QUORUMFS_SERVER_REPLICA_INTERNAL_H
 #define QUORUMFS_SERVER_REPLICA_INTERNAL_H
 
 #include "common/buffer.h"
 #include "common/limits.h"
+#include "server/history.h"
 #include "server/proposal.h"
 #include "server/replica.h"
 #include "server/session.h"
@@ -58,6 +59,7 @@ struct client {
     size_t waiting;       /* waits and proposals of this client */
     size_t waiting_bytes; /* of the proposals */
     struct watcher watcher;
+    size_t feed_count;
 };
 
 /* A touch that the leader took and that a quorum round will confirm. */
@@ -118,6 +120,8 @@ struct replica {
     struct sessions *sessions;
     struct watches *watches;
     struct proposals *proposals;
+    struct history *history;
+    struct feeds *feeds;
     struct client *clients;
     size_t client_count;
     bool crowded; /* too many proposals: clients were told to wait */
@@ -247,6 +251,19 @@ void client_send(struct replica *replica, struct client *client, const Wire__ToC
 void client_send_pong(struct replica *replica, struct client *client);
 /* `client` (may be NULL) has one thing of so many bytes less that waits. */
 void client_release(struct replica *replica, struct client *client, size_t bytes);
+
+/* ---- feed.c ---- */
+
+/* The streams of changes that clients watch. NULL: no memory. */
+struct feeds *feeds_new(void);
+void feeds_free(struct feeds *feeds); /* NULL is fine; all clients have gone */
+/* ERR_MALFORMED: the number is in use. What else is wrong is answered. */
+enum err feeds_watch(struct replica *replica, struct client *client, const Wire__Watch *watch);
+void feeds_more(struct replica *replica, const struct client *client, uint64_t watch);
+void feeds_unwatch(struct replica *replica, struct client *client, uint64_t watch);
+void feeds_client_closed(struct replica *replica, struct client *client);
+/* Sends what there is to tell. True: it is not done, the next turn goes on with it. */
+bool feeds_turn(struct replica *replica);
 
 /* ---- answer.c ---- */
 

@@ -60,6 +60,7 @@ void replica_client_closed(struct replica *replica, struct client *client)
     members_client_closed(replica, client);
     proposals_drop_client(replica->proposals, client);
     watch_drop(replica->watches, &client->watcher);
+    feeds_client_closed(replica, client);
     if (client->previous != NULL) {
         client->previous->next = client->next;
     } else {
@@ -155,6 +156,7 @@ static void send_welcome(struct replica *replica, struct client *client)
     welcome.applied_zxid = replica->applied_index;
     welcome.file_bytes_max = file_bytes_max(replica);
     welcome.trusted = client->origin.trusted;
+    welcome.watches = true;
     Wire__ToClient message = WIRE__TO_CLIENT__INIT;
     message.body_case = WIRE__TO_CLIENT__BODY_WELCOME;
     message.welcome = &welcome;
@@ -574,6 +576,15 @@ enum err replica_client_message(struct replica *replica, struct client *client,
         break;
     case WIRE__TO_REPLICA__BODY_RECLAIM:
         err = take_reclaim(replica, client, message->reclaim);
+        break;
+    case WIRE__TO_REPLICA__BODY_WATCH:
+        err = feeds_watch(replica, client, message->watch);
+        break;
+    case WIRE__TO_REPLICA__BODY_WATCH_MORE:
+        feeds_more(replica, client, message->watch_more->watch);
+        break;
+    case WIRE__TO_REPLICA__BODY_UNWATCH:
+        feeds_unwatch(replica, client, message->unwatch->watch);
         break;
     case WIRE__TO_REPLICA__BODY__NOT_SET:
     case _WIRE__TO_REPLICA__BODY__CASE_IS_INT_SIZE:

@@ -176,6 +176,7 @@ static void tell_detached(struct client *client)
 {
     calls_detached(client);
     events_detached(client);
+    watches_detached(client);
     if (client->state == CLIENT_READY) {
         client_tell_state(client, CLIENT_CONNECTING);
     }
@@ -321,6 +322,7 @@ static void on_welcome(struct client *client, const Wire__Welcome *welcome)
     client->replica_zxid = welcome->applied_zxid;
     client->file_bytes_max = welcome->file_bytes_max;
     client->trusted = welcome->trusted;
+    client->watches_known = welcome->watches;
     client->ping_last_ms = 0; /* at once */
     if (!client->options.session) {
         client_tell_state(client, CLIENT_READY);
@@ -478,6 +480,9 @@ static void on_message(void *arg, struct link *link, Wire__ToClient *message)
     case WIRE__TO_CLIENT__BODY_RECLAIMED:
         events_reclaimed(client, message->reclaimed);
         break;
+    case WIRE__TO_CLIENT__BODY_WATCH_CHANGES:
+        watches_changes(client, message->watch_changes);
+        break;
     case WIRE__TO_CLIENT__BODY__NOT_SET:
     case _WIRE__TO_CLIENT__BODY__CASE_IS_INT_SIZE:
         attach_lost(client, "malformed_message", false);
@@ -595,6 +600,7 @@ void attach_stop(struct client *client)
     if (client->phase != PHASE_IDLE) {
         link_drop(client);
         calls_detached(client);
+        watches_detached(client);
     }
     events_detached(client);
 }

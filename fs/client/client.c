@@ -106,6 +106,7 @@ static void client_turn(struct client *client)
     }
     calls_pump(client);
     events_pump(client);
+    watches_pump(client);
     if (client->link != NULL) {
         link_flush(client->link);
     }
@@ -150,6 +151,7 @@ static void on_timer(uv_timer_t *timer)
 
 static void client_free(struct client *client)
 {
+    CHECK(client->watches == NULL);
     servers_done(&client->servers);
     events_done(client);
     free((char *)(uintptr_t)client->options.program);

@@ -2,7 +2,7 @@
  *
  * What the files of fs/client share: client.c (life, timer, turn), attach.c (connection, session,
  * pings, lease), probe.c (search for a leader), call.c and giveup.c (requests), events.c (events,
- * forgets, reclaims), link.c (bytes), servers.c (addresses). Nobody else includes this, but for the
+ * forgets, reclaims), watch.c (streams of changes), link.c (bytes), servers.c (addresses). Nobody else includes this, but for the
  * tests.
  */
 #ifndef QUORUMFS_CLIENT_INTERNAL_H
@@ -183,6 +183,11 @@ struct client {
     uint64_t last_batch;
     struct reclaim reclaim;
 
+    /* Watches. */
+    struct client_watch *watches;
+    uint64_t last_watch;
+    bool watches_known; /* to the replica of this link */
+
     /* The end. */
     bool closing;
     bool torn_down;
@@ -257,5 +262,12 @@ void events_detached(struct client *client);
 /* Sends forgets and the next part of a reclaim. */
 void events_pump(struct client *client);
 void events_done(struct client *client);
+
+/* ---- watch.c ---- */
+void watches_changes(struct client *client, const Wire__WatchChanges *message);
+/* The link is gone. */
+void watches_detached(struct client *client);
+/* Sends what the replica of this link has not been asked. */
+void watches_pump(struct client *client);
 
 #endif

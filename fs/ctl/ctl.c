@@ -43,8 +43,8 @@ static const struct option global_options[GLOBAL_OPTIONS] = {
 };
 
 static const struct command *const commands[] = {
-    &command_status, &command_members, &command_ls, &command_stat, &command_get,
-    &command_set,    &command_create,  &command_rm, &command_mv,   &command_sync,
+    &command_status, &command_members, &command_ls, &command_stat, &command_get,   &command_set,
+    &command_create, &command_rm,      &command_mv, &command_sync, &command_watch,
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
 

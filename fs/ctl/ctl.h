@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <jansson.h>
 #include <uv.h>
@@ -71,6 +72,7 @@ extern const struct command command_create;
 extern const struct command command_rm;
 extern const struct command command_mv;
 extern const struct command command_sync;
+extern const struct command command_watch;
 
 /* ---- ctl.c ---- */
 
@@ -102,6 +104,11 @@ enum err ctl_write(struct ctl *ctl, Wire__Op *op, Wire__Answer **out);
 /* All of standard input, or the text itself if it is not "-". ERR_FILE_TOO_BIG above bytes_max. */
 enum err ctl_data(const char *text, size_t bytes_max, struct buffer *out);
 
+/* The whole data of one version of a node, in `data`. *out: an answer with its attr, for wire_free;
+ * NULL or set also with an error. (get.c) */
+enum err ctl_read_data(struct ctl *ctl, const struct buffer *path, struct buffer *data,
+                       Wire__Answer **out);
+
 /* Ends the session and the loop. */
 void ctl_close(struct ctl *ctl);
 
@@ -119,6 +126,9 @@ enum err ctl_path(struct ctl *ctl, const char *argument, struct buffer *out);
 
 /* Unprintable bytes and backslashes as \xNN, so that a name is one line; UTF-8 stays. */
 void ctl_print_name(const void *bytes, size_t len);
+
+/* The same to any stream; blanks_too: blanks are escaped as well, so that it is one word. */
+void ctl_write_name(FILE *to, const void *bytes, size_t len, bool blanks_too);
 
 /* Puts the bytes under `key` as text if they are UTF-8, else under `key`_hex. */
 void ctl_json_bytes(json_t *object, const char *key, const void *bytes, size_t len);

@@ -45,9 +45,8 @@ static enum err read_part(struct ctl *ctl, const struct buffer *path, struct buf
     return err;
 }
 
-/* The whole data of one version. *out: an answer with its attr, also with an error. */
-static enum err read_all(struct ctl *ctl, const struct buffer *path, struct buffer *data,
-                         Wire__Answer **out)
+enum err ctl_read_data(struct ctl *ctl, const struct buffer *path, struct buffer *data,
+                       Wire__Answer **out)
 {
     for (unsigned tries = 0; tries < TRIES_MAX;) {
         enum err err = read_part(ctl, path, data, out);
@@ -80,7 +79,7 @@ static enum ctl_exit run(struct ctl *ctl, int argc, char **argv)
     if (!ctl_connect(ctl, /* session */ false)) {
         goto out;
     }
-    err = read_all(ctl, &path, &data, &answer);
+    err = ctl_read_data(ctl, &path, &data, &answer);
     if (err != ERR_OK) {
         code = ctl_fail(ctl, argv[0], err);
         goto out;

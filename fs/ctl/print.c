@@ -40,7 +40,7 @@ static size_t utf8_len(const uint8_t *bytes, size_t len)
     return 0;
 }
 
-void ctl_print_name(const void *bytes, size_t len)
+void ctl_write_name(FILE *to, const void *bytes, size_t len, bool blanks_too)
 {
     const uint8_t *at = bytes;
 
@@ -48,15 +48,20 @@ void ctl_print_name(const void *bytes, size_t len)
         size_t step = utf8_len(at, len);
         bool is_control = at[0] < 0x20 || at[0] == 0x7F || at[0] == '\\' ||
                           (step == 2 && at[0] == 0xC2 && at[1] < 0xA0);
-        if (step == 0 || is_control) {
-            (void)printf("\\x%02x", at[0]);
+        if (step == 0 || is_control || (blanks_too && at[0] == ' ')) {
+            (void)fprintf(to, "\\x%02x", at[0]);
             step = 1;
         } else {
-            (void)fwrite(at, 1, step, stdout);
+            (void)fwrite(at, 1, step, to);
         }
         at += step;
         len -= step;
     }
+}
+
+void ctl_print_name(const void *bytes, size_t len)
+{
+    ctl_write_name(stdout, bytes, len, /* blanks too */ false);
 }
 
 void ctl_json_number(json_t *object, const char *key, uint64_t value)

@@ -15,7 +15,7 @@ _quorumctl_paths()
 
 _quorumctl()
 {
-    local commands='status members ls stat get set create rm mv sync'
+    local commands='status members ls stat get set create rm mv sync watch'
     local options='--server --mount --json --timeout --help'
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' word i
@@ -35,7 +35,8 @@ _quorumctl()
     done
     COMPREPLY=()
     case $previous in
-    --server | --timeout | --mode | -m | --if-version | -v | --wait | -w) return ;;
+    --server | --timeout | --mode | -m | --if-version | -v | --wait | -w | \
+        --since | -s | --exec | -e | --check | -c | --debounce | -d) return ;;
     --mount)
         mapfile -t COMPREPLY < <(compgen -d -- "$current")
         return
@@ -49,12 +50,13 @@ _quorumctl()
     create) options="$options --ephemeral --sequential --parents --mode --dir --plain" ;;
     rm) options="$options --recursive --if-version" ;;
     mv) options="$options --no-replace" ;;
+    watch) options="$options --recursive --since --once --exec --debounce --check" ;;
     esac
     case $current in
     -*) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current") ;;
     /*)
         case $command in
-        ls | stat | get | set | create | rm | mv)
+        ls | stat | get | set | create | rm | mv | watch)
             compopt -o nospace 2>/dev/null
             while IFS= read -r word; do
                 [[ $word == "$current"* ]] && COMPREPLY+=("$(printf %q "$word")")

@@ -68,7 +68,7 @@ static void send_buffer(struct fake_replica *fake, struct buffer *bytes)
     }
 }
 
-static void send_message(struct fake_replica *fake, const Wire__ToClient *message)
+void fake_send(struct fake_replica *fake, const Wire__ToClient *message)
 {
     struct buffer bytes = {0};
 
@@ -96,9 +96,10 @@ static void send_welcome(struct fake_replica *fake)
     welcome.replica = 1;
     welcome.leader = fake->leader;
     welcome.file_bytes_max = FILE_BYTES_MAX;
+    welcome.watches = !fake->old;
     message.body_case = WIRE__TO_CLIENT__BODY_WELCOME;
     message.welcome = &welcome;
-    send_message(fake, &message);
+    fake_send(fake, &message);
 }
 
 static void take_open(struct fake_replica *fake, const Wire__OpenSession *open)
@@ -125,7 +126,7 @@ static void take_open(struct fake_replica *fake, const Wire__OpenSession *open)
     }
     message.body_case = WIRE__TO_CLIENT__BODY_OPENED;
     message.opened = &opened;
-    send_message(fake, &message);
+    fake_send(fake, &message);
 }
 
 void fake_answer(struct fake_replica *fake, uint64_t call, int32_t err)
@@ -139,7 +140,7 @@ void fake_answer(struct fake_replica *fake, uint64_t call, int32_t err)
     answer.grant = 5;
     message.body_case = WIRE__TO_CLIENT__BODY_ANSWER;
     message.answer = &answer;
-    send_message(fake, &message);
+    fake_send(fake, &message);
 }
 
 void fake_pong(struct fake_replica *fake)
@@ -155,7 +156,7 @@ void fake_pong(struct fake_replica *fake)
     pong.leader = fake->leader;
     message.body_case = WIRE__TO_CLIENT__BODY_PONG;
     message.pong = &pong;
-    send_message(fake, &message);
+    fake_send(fake, &message);
 }
 
 void fake_event(struct fake_replica *fake, uint64_t zxid, uint64_t ino)
@@ -168,7 +169,7 @@ void fake_event(struct fake_replica *fake, uint64_t zxid, uint64_t ino)
     event.ino = ino;
     message.body_case = WIRE__TO_CLIENT__BODY_EVENT;
     message.event = &event;
-    send_message(fake, &message);
+    fake_send(fake, &message);
 }
 
 void fake_reclaimed(struct fake_replica *fake, uint64_t batch)
@@ -179,7 +180,7 @@ void fake_reclaimed(struct fake_replica *fake, uint64_t batch)
     reclaimed.batch = batch;
     message.body_case = WIRE__TO_CLIENT__BODY_RECLAIMED;
     message.reclaimed = &reclaimed;
-    send_message(fake, &message);
+    fake_send(fake, &message);
 }
 
 static void take_request(struct fake_replica *fake, const struct fake_conn *conn,
@@ -240,6 +241,19 @@ static void take_message(struct fake_replica *fake, struct fake_conn *conn,
         fake->reclaim_messages++;
         fake->reclaim_nodes += message->reclaim->n_nodes;
         fake->reclaim_batch = message->reclaim->batch;
+        break;
+    case WIRE__TO_REPLICA__BODY_WATCH:
+        fake->watches++;
+        fake->watch = message->watch->watch;
+        fake->watch_has_since = message->watch->has_since;
+        fake->watch_zxid = message->watch->since_zxid;
+        fake->watch_skip = message->watch->since_skip;
+        break;
+    case WIRE__TO_REPLICA__BODY_WATCH_MORE:
+        fake->watch_mores++;
+        break;
+    case WIRE__TO_REPLICA__BODY_UNWATCH:
+        fake->unwatches++;
         break;
     case WIRE__TO_REPLICA__BODY__NOT_SET:
     case _WIRE__TO_REPLICA__BODY__CASE_IS_INT_SIZE:

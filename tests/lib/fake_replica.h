@@ -41,6 +41,7 @@ struct fake_replica {
     bool mute;       /* answers nothing at all */
     bool answering;  /* requests: with OK */
     bool confirming; /* pongs confirm their ping */
+    bool old;        /* does not know watches */
     uint64_t leader;
     uint8_t ensemble; /* its id is so many times this byte */
     int32_t open_err;
@@ -64,6 +65,13 @@ struct fake_replica {
     size_t reclaim_messages;
     size_t reclaim_nodes;
     uint64_t reclaim_batch; /* newest */
+    size_t watches;
+    uint64_t watch; /* of the newest Watch */
+    bool watch_has_since;
+    uint64_t watch_zxid;
+    uint32_t watch_skip;
+    size_t watch_mores;
+    size_t unwatches;
 };
 
 /* Listens in `folder`. Defaults: answers all, leader 1, session 7, timeout 10 s. */
@@ -77,6 +85,7 @@ void fake_answer(struct fake_replica *fake, uint64_t call, int32_t err);
 void fake_pong(struct fake_replica *fake);
 void fake_event(struct fake_replica *fake, uint64_t zxid, uint64_t ino);
 void fake_reclaimed(struct fake_replica *fake, uint64_t batch);
+void fake_send(struct fake_replica *fake, const Wire__ToClient *message);
 void fake_bytes(struct fake_replica *fake, const void *bytes, size_t len);
 
 #endif

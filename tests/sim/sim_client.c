@@ -241,6 +241,9 @@ static void receive(struct sim_client *client, const Wire__ToClient *message)
         client->reclaiming = false;
         shown(client, message->reclaimed->zxid, true);
         break;
+    case WIRE__TO_CLIENT__BODY_WATCH_CHANGES:
+        sim_failed(client->sim, "changes that nobody watches", client->id, 0);
+        break;
     case WIRE__TO_CLIENT__BODY__NOT_SET:
     case _WIRE__TO_CLIENT__BODY__CASE_IS_INT_SIZE:
         sim_failed(client->sim, "an empty message", client->id, 0);

@@ -21,8 +21,8 @@
 #define MAN_PAGE        "packaging/man/quorumctl.1"
 #define COMPLETION_FILE "packaging/completion/quorumctl.bash"
 
-static const char *const commands[] = {"status", "members", "ls", "stat", "get",
-                                       "set",    "create",  "rm", "mv",   "sync"};
+static const char *const commands[] = {"status", "members", "ls", "stat", "get",  "set",
+                                       "create", "rm",      "mv", "sync", "watch"};
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
 /* What was written to standard output and error by one run. */
@@ -129,6 +129,11 @@ static void wrong_usage_exits_with_2_and_a_hint(void **state)
         "members demote 65536",
         "members transfer 1 2",
         "members -w soon remove 1",
+        "watch",
+        "watch --since x /a",
+        "watch --check true /a",
+        "watch --debounce 5 /a",
+        "watch --exec true --debounce x /a",
         "--timeout 0 status",
         "--timeout",
         "--server a,,b status",
