@@ -127,8 +127,6 @@ enum err ctl_path(struct ctl *ctl, const char *argument, struct buffer *out);
 /* Unprintable bytes and backslashes as \xNN, so that a name is one line; UTF-8 stays. */
 void ctl_print_name(const void *bytes, size_t len);
 
-/* The same to any stream; blanks_too: blanks are escaped as well, so that it is one word. */
-void ctl_write_name(FILE *to, const void *bytes, size_t len, bool blanks_too);
 
 /* Puts the bytes under `key` as text if they are UTF-8, else under `key`_hex. */
 void ctl_json_bytes(json_t *object, const char *key, const void *bytes, size_t len);

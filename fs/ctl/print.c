@@ -7,61 +7,19 @@
 #include <time.h>
 
 #include "common/buffer.h"
+#include "common/text.h"
 #include "fs/ctl/ctl.h"
 
 #define NS_PER_S 1000000000
 
-/* Length of the UTF-8 character at `bytes`; 0: none. Overlong forms and surrogates are none. */
-static size_t utf8_len(const uint8_t *bytes, size_t len)
-{
-    static const struct {
-        uint8_t mask, lead;
-        size_t len;
-        uint32_t min;
-    } forms[] = {{0x80, 0x00, 1, 0},
-                 {0xE0, 0xC0, 2, 0x80},
-                 {0xF0, 0xE0, 3, 0x800},
-                 {0xF8, 0xF0, 4, 0x10000}};
-
-    for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++) {
-        if ((bytes[0] & forms[f].mask) != forms[f].lead || len < forms[f].len) {
-            continue;
-        }
-        uint32_t point = bytes[0] & (uint8_t)~forms[f].mask;
-        for (size_t i = 1; i < forms[f].len; i++) {
-            if ((bytes[i] & 0xC0) != 0x80) {
-                return 0;
-            }
-            point = point << 6 | (bytes[i] & 0x3Fu);
-        }
-        bool is_surrogate = point >= 0xD800 && point <= 0xDFFF;
-        return point >= forms[f].min && point <= 0x10FFFF && !is_surrogate ? forms[f].len : 0;
-    }
-    return 0;
-}
-
-void ctl_write_name(FILE *to, const void *bytes, size_t len, bool blanks_too)
-{
-    const uint8_t *at = bytes;
-
-    while (len > 0) {
-        size_t step = utf8_len(at, len);
-        bool is_control = at[0] < 0x20 || at[0] == 0x7F || at[0] == '\\' ||
-                          (step == 2 && at[0] == 0xC2 && at[1] < 0xA0);
-        if (step == 0 || is_control || (blanks_too && at[0] == ' ')) {
-            (void)fprintf(to, "\\x%02x", at[0]);
-            step = 1;
-        } else {
-            (void)fwrite(at, 1, step, to);
-        }
-        at += step;
-        len -= step;
-    }
-}
-
 void ctl_print_name(const void *bytes, size_t len)
 {
-    ctl_write_name(stdout, bytes, len, /* blanks too */ false);
+    struct buffer text = {0};
+
+    if (text_escape(&text, bytes, len, /* blanks too */ false) == ERR_OK) {
+        (void)fwrite(text.data, 1, text.len, stdout);
+    }
+    buffer_done(&text);
 }
 
 void ctl_json_number(json_t *object, const char *key, uint64_t value)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/parse.h"
+#include "fs/client/watch_text.h"
 
 #define DEBOUNCE_MS_DEFAULT 100u
 #define DEBOUNCE_MS_MAX     3600000u
@@ -66,28 +67,6 @@ static void on_failed(void *arg, enum err err)
 
 /* ---- printing ---- */
 
-static const char *event_name(const Wire__Change *change)
-{
-    switch (change->kind) {
-    case WIRE__EVENT_KIND__EVENT_CREATED:
-        return "created";
-    case WIRE__EVENT_KIND__EVENT_DATA:
-        return "data";
-    case WIRE__EVENT_KIND__EVENT_ATTR:
-        return "attr";
-    case WIRE__EVENT_KIND__EVENT_REMOVED:
-        return "removed";
-    case WIRE__EVENT_KIND__EVENT_RENAMED:
-        return change->exchanged ? "exchanged" : "renamed";
-    case WIRE__EVENT_KIND__EVENT_NONE:
-    case WIRE__EVENT_KIND__EVENT_RESYNC:
-    case WIRE__EVENT_KIND__EVENT_REVOKED:
-    case _WIRE__EVENT_KIND_IS_INT_SIZE:
-        break;
-    }
-    return "unknown";
-}
-
 static void put_json(FILE *to, json_t *object)
 {
     char *text = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER);
@@ -104,7 +83,7 @@ static void put_change_json(FILE *to, const Wire__Change *change)
     json_t *object = json_object();
 
     ctl_json_number(object, "zxid", change->zxid);
-    (void)json_object_set_new(object, "event", json_string(event_name(change)));
+    (void)json_object_set_new(object, "event", json_string(watch_text_event(change)));
     ctl_json_bytes(object, "path", change->path.data, change->path.len);
     if (change->to_path.len > 0) {
         ctl_json_bytes(object, "to", change->to_path.data, change->to_path.len);
@@ -119,14 +98,12 @@ static void put_change_json(FILE *to, const Wire__Change *change)
 
 static void put_change(FILE *to, const Wire__Change *change)
 {
-    (void)fprintf(to, "%llu %s ", (unsigned long long)change->zxid, event_name(change));
-    ctl_write_name(to, change->path.data, change->path.len, /* blanks too */ true);
-    (void)fprintf(to, " %u", change->version);
-    if (change->to_path.len > 0) {
-        (void)fputc(' ', to);
-        ctl_write_name(to, change->to_path.data, change->to_path.len, /* blanks too */ true);
+    struct buffer line = {0};
+
+    if (watch_text_change(change, "/", &line) == ERR_OK) {
+        (void)fwrite(line.data, 1, line.len, to);
     }
-    (void)fputc('\n', to);
+    buffer_done(&line);
 }
 
 /* Lines can be added. */
@@ -168,8 +145,11 @@ static void print_gap(void *arg, uint64_t from, uint64_t to_zxid)
         ctl_json_number(object, "to", to_zxid);
         put_json(to, object);
     } else if (to != NULL) {
-        (void)fprintf(to, "%llu gap %llu-%llu\n", (unsigned long long)to_zxid,
-                      (unsigned long long)from, (unsigned long long)to_zxid);
+        struct buffer line = {0};
+        if (watch_text_gap(from, to_zxid, &line) == ERR_OK) {
+            (void)fwrite(line.data, 1, line.len, to);
+        }
+        buffer_done(&line);
     }
 }
 

@@ -51,6 +51,8 @@ struct device {
     uint32_t init_flags2;
     atomic_bool init_answered;
     bool kill_privilege;
+    uint64_t unique;        /* of the request that is handled */
+    uint64_t stream_unique; /* of an OPEN whose answer is to say FOPEN_STREAM */
     void (*closed)(void *arg);
     void *closed_arg;
 };
@@ -101,6 +103,7 @@ static ssize_t device_read(int fd, void *bytes, size_t len, void *userdata)
         if (header->opcode == FUSE_INIT) {
             see_init(device, header, body, body_len);
         }
+        device->unique = header->unique;
         device->kill_privilege = see_kill_privilege(header->opcode, body, body_len);
         device->mount->requests += header->opcode != FUSE_FORGET &&
                                    header->opcode != FUSE_BATCH_FORGET &&
@@ -120,10 +123,26 @@ static ssize_t write_init(struct device *device, int fd, const struct iovec *iov
     return writev(fd, patched, 2);
 }
 
+/* The answer of an OPEN with a flag that libfuse 3.14 does not know. */
+static ssize_t write_stream(int fd, const struct iovec *iov)
+{
+    struct fuse_open_out out;
+    struct iovec patched[2] = {iov[0], {.iov_base = &out, .iov_len = sizeof out}};
+    memcpy(&out, iov[1].iov_base, sizeof out);
+    out.open_flags |= FOPEN_STREAM;
+    return writev(fd, patched, 2);
+}
+
 /* Any thread: notifications pass here too. */
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
     struct device *device = ((struct mount *)userdata)->device;
+    const struct fuse_out_header *first = iov[0].iov_base;
+    if (first->unique != 0 && first->unique == device->stream_unique && count == 2 &&
+        iov[1].iov_len == sizeof(struct fuse_open_out)) {
+        device->stream_unique = 0;
+        return write_stream(fd, iov);
+    }
     if (!atomic_load_explicit(&device->init_answered, memory_order_relaxed)) {
         const struct fuse_out_header *header = iov[0].iov_base;
         if (header->unique == device->init_unique && header->error == 0 && count == 2 &&
@@ -355,4 +374,9 @@ void device_epoch(struct device *device)
 bool device_kills_privilege(const struct device *device)
 {
     return device->kill_privilege;
+}
+
+void device_mark_stream(struct device *device)
+{
+    device->stream_unique = device->unique;
 }

@@ -34,6 +34,10 @@ struct fuse_session *device_session(struct device *device);
 /* Sends FUSE_NOTIFY_INC_EPOCH. */
 void device_epoch(struct device *device);
 
+/* The file that is opened by the request handled just now is a stream: reading and writing have no
+ * place in it, so that one may wait beside the other. */
+void device_mark_stream(struct device *device);
+
 /* Of the request that is handled just now: the kernel asks to clear suid and sgid. */
 bool device_kills_privilege(const struct device *device);
 

@@ -32,6 +32,7 @@
 #include "fs/mount/order.h"
 #include "fs/mount/publish.h"
 #include "fs/mount/replay.h"
+#include "fs/mount/stream.h"
 #include "fs/mount/task.h"
 
 #define START_DEADLINE_MS 10000u
@@ -123,6 +124,7 @@ static void begin_close(struct life *life)
     if (life->stage != STAGE_CLOSING) {
         life->stage = STAGE_CLOSING;
         client_close(life->mount.client, on_client_closed, life);
+        stream_end_all(&life->mount);
     }
 }
 

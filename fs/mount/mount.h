@@ -24,6 +24,7 @@ struct handle;
 struct inval;
 struct order;
 struct replay;
+struct stream;
 struct inode;
 struct task;
 
@@ -53,6 +54,8 @@ struct mount {
     uv_timer_t append_timer;
     uint64_t lost_closes; /* publishes at RELEASE that failed for good */
     uint64_t last_stage;  /* send.c: names of staged writes */
+
+    struct stream *streams; /* stream.c: open `.quorumfs/events` */
 
     /* task.c */
     struct task *tasks; /* requests of the kernel that wait */

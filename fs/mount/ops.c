@@ -57,6 +57,7 @@ const struct fuse_lowlevel_ops *ops_table(void)
         .flush = ops_flush,
         .release = ops_release,
         .fsync = ops_fsync,
+        .poll = ops_poll,
         .opendir = ops_opendir,
         .readdir = ops_readdir,
         .readdirplus = ops_readdirplus,

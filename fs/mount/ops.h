@@ -88,6 +88,8 @@ void ops_write(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, size_t size
                struct fuse_file_info *fi);
 void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
 void ops_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+void ops_poll(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi,
+              struct fuse_pollhandle *handle);
 void ops_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi);
 void ops_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi);
 

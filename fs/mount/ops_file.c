@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -330,7 +331,7 @@ void ops_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
               struct fuse_file_info *fi)
 {
     if (special_is(nodeid)) {
-        special_read(req, size, offset, fi);
+        special_read(req, nodeid, size, offset, fi);
         return;
     }
     struct handle *handle = handle_of(fi);
@@ -452,9 +453,12 @@ static void write_later(fuse_req_t req, struct handle *handle, const char *bytes
 void ops_write(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, size_t size, off_t offset,
                struct fuse_file_info *fi)
 {
+    if (special_is(nodeid)) {
+        special_write(req, nodeid, bytes, size, fi);
+        return;
+    }
     struct mount *mount = ops_mount(req);
     struct handle *handle = handle_of(fi);
-    (void)nodeid;
     if (mount_is_without_leader(mount)) {
         (void)fuse_reply_err(req, EROFS);
         return;
@@ -527,7 +531,7 @@ void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 void ops_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
     if (special_is(nodeid)) {
-        special_release(req, fi);
+        special_release(req, nodeid, fi);
         return;
     }
     struct mount *mount = ops_mount(req);
@@ -572,4 +576,18 @@ void ops_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_f
     if (task != NULL) {
         task_barrier(task, barrier_passed);
     }
+}
+
+/* Files of the tree are always ready. */
+void ops_poll(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi,
+              struct fuse_pollhandle *handle)
+{
+    if (special_is(nodeid)) {
+        special_poll(req, nodeid, fi, handle);
+        return;
+    }
+    if (handle != NULL) {
+        fuse_pollhandle_destroy(handle);
+    }
+    (void)fuse_reply_poll(req, POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM);
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * `.quorumfs/status`, answered from memory whatever the ensemble does, and `.quorumfs/members`,
- * asked of the replica. Handed requests by the ops, which know these nodeids from others.
+ * `.quorumfs/status`, answered from memory whatever the ensemble does, `.quorumfs/members`, asked of
+ * the replica, and the way to `.quorumfs/events` (stream.c). Handed requests by the ops, which know these nodeids from others.
  */
 #include "fs/mount/special.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,16 +15,27 @@
 
 #include "common/clock.h"
 #include "common/limits.h"
+#include "common/parse.h"
 #include "fs/mount/ops.h"
 #include "fs/mount/replay.h"
+#include "fs/mount/stream.h"
 
 #define SPECIAL_BIT SPECIAL_FOLDER_NODEID
+
+/* A stream from a zxid on: this and the number. */
+#define SINCE_NAME "events?since="
 
 enum special {
     SPECIAL_FOLDER,
     SPECIAL_STATUS,
     SPECIAL_MEMBERS,
+    SPECIAL_EVENTS,
+    SPECIAL_EVENTS_SINCE, /* by name only: its nodeid carries the zxid */
 };
+
+#define KIND_BITS 4
+#define KIND_MASK ((1u << KIND_BITS) - 1)
+#define SINCE_MAX ((1ull << (62 - KIND_BITS)) - 1)
 
 static const struct special_file {
     enum special special;
@@ -31,6 +43,7 @@ static const struct special_file {
 } special_files[] = {
     {SPECIAL_STATUS, "status"},
     {SPECIAL_MEMBERS, "members"},
+    {SPECIAL_EVENTS, "events"},
 };
 
 #define FILE_COUNT (sizeof special_files / sizeof special_files[0])
@@ -40,35 +53,67 @@ bool special_is(fuse_ino_t nodeid)
     return (nodeid & SPECIAL_BIT) != 0;
 }
 
-static void fill_stat(enum special special, struct stat *out)
+static enum special kind_of(fuse_ino_t nodeid)
 {
+    return (enum special)(nodeid & KIND_MASK);
+}
+
+static fuse_ino_t nodeid_of(enum special special)
+{
+    return SPECIAL_BIT | (fuse_ino_t)special;
+}
+
+static mode_t mode_of(enum special special)
+{
+    switch (special) {
+    case SPECIAL_FOLDER:
+        return S_IFDIR | 0555;
+    case SPECIAL_STATUS:
+    case SPECIAL_MEMBERS:
+        return S_IFREG | 0444;
+    case SPECIAL_EVENTS:
+    case SPECIAL_EVENTS_SINCE:
+        break;
+    }
+    return S_IFREG | 0600; /* what others do is not everybody's to know */
+}
+
+static void fill_stat(fuse_ino_t nodeid, struct stat *out)
+{
+    enum special special = kind_of(nodeid);
     *out = (struct stat){0};
-    out->st_ino = SPECIAL_BIT | (ino_t)special;
-    out->st_mode = special == SPECIAL_FOLDER ? S_IFDIR | 0555 : S_IFREG | 0444;
+    out->st_ino = nodeid;
+    out->st_mode = mode_of(special);
     out->st_nlink = special == SPECIAL_FOLDER ? 2 : 1;
     out->st_blksize = 4096;
 }
 
-static void reply_entry(fuse_req_t req, enum special special)
+static void reply_entry(fuse_req_t req, fuse_ino_t nodeid)
 {
-    struct fuse_entry_param entry = {.entry_timeout = CACHE_SECONDS, .attr_timeout = CACHE_SECONDS};
-    fill_stat(special, &entry.attr);
-    entry.ino = entry.attr.st_ino;
+    struct fuse_entry_param entry = {.ino = nodeid, .attr_timeout = CACHE_SECONDS};
+    entry.entry_timeout = kind_of(nodeid) == SPECIAL_EVENTS_SINCE ? 0.0 : CACHE_SECONDS;
+    fill_stat(nodeid, &entry.attr);
     (void)fuse_reply_entry(req, &entry);
 }
 
 void special_lookup_folder(fuse_req_t req)
 {
-    reply_entry(req, SPECIAL_FOLDER);
+    reply_entry(req, SPECIAL_FOLDER_NODEID);
 }
 
 void special_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
+    uint64_t since = 0;
     for (size_t i = 0; i < FILE_COUNT; i++) {
         if (parent == (SPECIAL_BIT | SPECIAL_FOLDER) && strcmp(special_files[i].name, name) == 0) {
-            reply_entry(req, special_files[i].special);
+            reply_entry(req, nodeid_of(special_files[i].special));
             return;
         }
+    }
+    if (parent == SPECIAL_FOLDER_NODEID && strncmp(name, SINCE_NAME, sizeof SINCE_NAME - 1) == 0 &&
+        parse_u64(name + sizeof SINCE_NAME - 1, 0, SINCE_MAX, &since) == ERR_OK) {
+        reply_entry(req, nodeid_of(SPECIAL_EVENTS_SINCE) | since << KIND_BITS);
+        return;
     }
     (void)fuse_reply_err(req, ENOENT);
 }
@@ -76,7 +121,7 @@ void special_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 void special_getattr(fuse_req_t req, fuse_ino_t nodeid)
 {
     struct stat stat_buffer;
-    fill_stat((enum special)(nodeid & ~SPECIAL_BIT), &stat_buffer);
+    fill_stat(nodeid, &stat_buffer);
     (void)fuse_reply_attr(req, &stat_buffer, CACHE_SECONDS);
 }
 
@@ -92,7 +137,7 @@ void special_readdir(fuse_req_t req, size_t size, off_t offset, bool plus)
         const struct special_file *file = i < 2 ? NULL : &special_files[i - 2];
         const char *name = file != NULL ? file->name : dots[i];
         struct fuse_entry_param entry = {.ino = 0};
-        fill_stat(file != NULL ? file->special : SPECIAL_FOLDER, &entry.attr);
+        fill_stat(nodeid_of(file != NULL ? file->special : SPECIAL_FOLDER), &entry.attr);
         off_t cookie = (off_t)(i + 1);
         size_t need =
             plus ? fuse_add_direntry_plus(req, bytes + len, size - len, name, &entry, cookie)
@@ -103,6 +148,11 @@ void special_readdir(fuse_req_t req, size_t size, off_t offset, bool plus)
         len += need;
     }
     (void)fuse_reply_buf(req, bytes, len);
+}
+
+static bool is_stream(fuse_ino_t nodeid)
+{
+    return kind_of(nodeid) == SPECIAL_EVENTS || kind_of(nodeid) == SPECIAL_EVENTS_SINCE;
 }
 
 /* ---- what stands in the files ---- */
@@ -229,6 +279,11 @@ static void ask_members(struct task *task)
 void special_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
     struct buffer text = {0};
+    if (is_stream(nodeid)) {
+        bool named = kind_of(nodeid) == SPECIAL_EVENTS_SINCE;
+        stream_open(req, named ? (nodeid & ~SPECIAL_BIT) >> KIND_BITS : STREAM_FROM_NOW, fi);
+        return;
+    }
     if ((fi->flags & O_ACCMODE) != O_RDONLY) {
         (void)fuse_reply_err(req, EACCES);
         return;
@@ -238,7 +293,7 @@ void special_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
         return;
     }
     task->fi = *fi;
-    switch ((enum special)(nodeid & ~SPECIAL_BIT)) {
+    switch (kind_of(nodeid)) {
     case SPECIAL_MEMBERS:
         ask_members(task);
         return;
@@ -246,21 +301,55 @@ void special_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
         reply_open(task, &text, write_status(task->mount, &text));
         return;
     case SPECIAL_FOLDER:
+    case SPECIAL_EVENTS:
+    case SPECIAL_EVENTS_SINCE:
         break;
     }
     task_fail(task, ERR_IS_DIR);
 }
 
-void special_read(fuse_req_t req, size_t size, off_t offset, const struct fuse_file_info *fi)
+void special_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
+                  const struct fuse_file_info *fi)
 {
+    if (is_stream(nodeid)) {
+        stream_read(req, size, fi);
+        return;
+    }
     const struct buffer *text = (const struct buffer *)(uintptr_t)fi->fh;
     size_t from = (size_t)offset < text->len ? (size_t)offset : text->len;
     size_t rest = text->len - from;
     (void)fuse_reply_buf(req, (const char *)text->data + from, rest < size ? rest : size);
 }
 
-void special_release(fuse_req_t req, const struct fuse_file_info *fi)
+void special_write(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, size_t size,
+                   const struct fuse_file_info *fi)
 {
+    if (is_stream(nodeid)) {
+        stream_write(req, bytes, size, fi);
+    } else {
+        (void)fuse_reply_err(req, EACCES);
+    }
+}
+
+void special_poll(fuse_req_t req, fuse_ino_t nodeid, const struct fuse_file_info *fi,
+                  struct fuse_pollhandle *handle)
+{
+    if (is_stream(nodeid)) {
+        stream_poll(req, fi, handle);
+        return;
+    }
+    if (handle != NULL) {
+        fuse_pollhandle_destroy(handle);
+    }
+    (void)fuse_reply_poll(req, POLLIN | POLLRDNORM);
+}
+
+void special_release(fuse_req_t req, fuse_ino_t nodeid, const struct fuse_file_info *fi)
+{
+    if (is_stream(nodeid)) {
+        stream_release(req, fi);
+        return;
+    }
     struct buffer *text = (struct buffer *)(uintptr_t)fi->fh;
     buffer_done(text);
     free(text);

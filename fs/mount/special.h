@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The mount's own files: the folder `.quorumfs` in its root, which no listing shows (FILESYSTEM.md,
- * ".quorumfs/"). Their nodeids have the highest bit set, which no node of the tree has. They can be
- * read and nothing else; each open makes a text anew.
+ * ".quorumfs/"). Their nodeids have the highest bit set, which no node of the tree has.
  *
  * Like all operations these answer their request exactly once, now or later.
  */
@@ -26,7 +25,12 @@ void special_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void special_getattr(fuse_req_t req, fuse_ino_t nodeid);
 void special_readdir(fuse_req_t req, size_t size, off_t offset, bool plus);
 void special_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
-void special_read(fuse_req_t req, size_t size, off_t offset, const struct fuse_file_info *fi);
-void special_release(fuse_req_t req, const struct fuse_file_info *fi);
+void special_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
+                  const struct fuse_file_info *fi);
+void special_write(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, size_t size,
+                   const struct fuse_file_info *fi);
+void special_poll(fuse_req_t req, fuse_ino_t nodeid, const struct fuse_file_info *fi,
+                  struct fuse_pollhandle *handle);
+void special_release(fuse_req_t req, fuse_ino_t nodeid, const struct fuse_file_info *fi);
 
 #endif

@@ -66,6 +66,9 @@ void task_end(struct task *task)
     CHECK(task->call == NULL && task->held == NULL);
     CHECK(task->fetch.fetch == NULL && task->publish.publish == NULL);
     DL_DELETE2(mount->tasks, task, previous, next);
+    if (task->ended != NULL) {
+        task->ended(task);
+    }
     inode_unref(mount, task->inode);
     inode_unref(mount, task->parent);
     inode_unref(mount, task->to_parent);

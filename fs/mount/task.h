@@ -35,6 +35,7 @@ struct task {
     void (*call_done)(struct task *task, enum err err, const Wire__Answer *answer);
     void (*barrier_done)(struct task *task);
     void (*known)(struct task *task); /* ops_data.c */
+    void (*ended)(struct task *task); /* NULL: nobody need be told (stream.c) */
     struct fetch_waiter fetch;
     void (*fetch_done)(struct task *task, enum err err);
     struct publish_waiter publish;
