@@ -14,7 +14,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 : "${BUILD:=build/release}"
-kinds=${*:-unit raft sim cluster mount tidy}
+kinds=${*:-unit raft sim tidy mount cluster}
 skip_line='^(not )?ok .*# *skip'
 jobs=$(nproc)
 
@@ -116,14 +116,24 @@ results=$(mktemp -d "${TMPDIR:-/tmp}/quorumfs-check.XXXXXX") || exit 1
 trap 'rm -rf "$results"' EXIT
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
 
+# run KINDS: so many files at once as there are processors. Most of those that start
+# programs wait more than they compute.
+run()
+{
+    for kind in $1; do
+        files_of "$kind"
+    done | grep -F -e "${ONLY:-}" | tee -a "$results/files" | tr '\n' '\0' |
+        xargs -0 -r -n 1 -P "$jobs" "$0" --file "$results"
+}
+
+programs=
 for kind in $kinds; do
     case $kind in
-    unit | raft | sim) at_once=$jobs ;;
-    *) at_once=1 ;; # they start programs on ports, or use all processors themselves
+    unit | raft | sim) run "$kind" ;;
+    *) programs="$programs $kind" ;;
     esac
-    files_of "$kind" | grep -F -e "${ONLY:-}" | tee -a "$results/files" | tr '\n' '\0' |
-        xargs -0 -r -n 1 -P "$at_once" "$0" --file "$results"
 done
+run "$programs"
 
 # A file without a count (no space for its output, say) has failed too.
 lost=$(($(wc -l <"$results/files") - $(find "$results" -name '*.count' | wc -l)))

@@ -127,7 +127,6 @@ enum err ctl_path(struct ctl *ctl, const char *argument, struct buffer *out);
 /* Unprintable bytes and backslashes as \xNN, so that a name is one line; UTF-8 stays. */
 void ctl_print_name(const void *bytes, size_t len);
 
-
 /* Puts the bytes under `key` as text if they are UTF-8, else under `key`_hex. */
 void ctl_json_bytes(json_t *object, const char *key, const void *bytes, size_t len);
 json_t *ctl_json_attr(const Wire__Attr *attr);

@@ -365,18 +365,21 @@ enum err patch_collapse(struct patch *patch, const void *base, size_t base_bytes
 
 /* ---- wire ---- */
 
-/* Room for some ranges in one block: the pointers, and behind them what they point at. */
+/* Room for so many ranges in one block: the pointers, and behind them what they point at. */
 static Wire__Range **ranges_new(size_t count)
 {
-    Wire__Range **ranges = malloc(count * (sizeof(Wire__Range *) + sizeof(Wire__Range)));
-    if (ranges != NULL) {
-        Wire__Range *range = (Wire__Range *)(void *)(ranges + count);
-        for (size_t i = 0; i < count; i++) {
-            wire__range__init(&range[i]);
-            ranges[i] = &range[i];
-        }
-    }
-    return ranges;
+    return malloc(count * (sizeof(Wire__Range *) + sizeof(Wire__Range)));
+}
+
+/* Fills the n-th of `count` ranges. */
+static void ranges_set(Wire__Range **ranges, size_t count, size_t n, uint64_t offset,
+                       ProtobufCBinaryData data)
+{
+    Wire__Range *range = (Wire__Range *)(void *)(ranges + count) + n;
+    wire__range__init(range);
+    range->offset = offset;
+    range->data = data;
+    ranges[n] = range;
 }
 
 enum err patch_op(const struct patch *patch, bool with_bytes, Wire__WriteOp *op)
@@ -402,8 +405,8 @@ enum err patch_op(const struct patch *patch, bool with_bytes, Wire__WriteOp *op)
         return ERR_MEMORY;
     }
     for (size_t i = 0; i < count; i++) {
-        op->ranges[i]->offset = patch->ranges[i].offset;
-        op->ranges[i]->data = wire_bytes(patch->ranges[i].bytes.data, patch->ranges[i].bytes.len);
+        ranges_set(op->ranges, count, i, patch->ranges[i].offset,
+                   wire_bytes(patch->ranges[i].bytes.data, patch->ranges[i].bytes.len));
     }
     op->n_ranges = count;
     return ERR_OK;
@@ -425,10 +428,11 @@ enum err patch_part(const struct patch *patch, struct patch_cursor *cursor, size
                     Wire__StageOp *op)
 {
     size_t left = bytes_max;
+    size_t count = patch->range_count - cursor->range;
     op->n_ranges = 0;
     op->ranges = NULL;
-    if (cursor->range < patch->range_count) {
-        op->ranges = ranges_new(patch->range_count - cursor->range);
+    if (count > 0) {
+        op->ranges = ranges_new(count);
         if (op->ranges == NULL) {
             return ERR_MEMORY;
         }
@@ -436,9 +440,8 @@ enum err patch_part(const struct patch *patch, struct patch_cursor *cursor, size
     while (cursor->range < patch->range_count && left > 0) {
         const struct patch_range *range = &patch->ranges[cursor->range];
         size_t len = smaller(range->bytes.len - cursor->range_offset, left);
-        Wire__Range *to = op->ranges[op->n_ranges++];
-        to->offset = range->offset + cursor->range_offset;
-        to->data = wire_bytes(range->bytes.data + cursor->range_offset, len);
+        ranges_set(op->ranges, count, op->n_ranges++, range->offset + cursor->range_offset,
+                   wire_bytes(range->bytes.data + cursor->range_offset, len));
         left -= len;
         cursor->range_offset += len;
         if (cursor->range_offset == range->bytes.len) {

@@ -89,7 +89,7 @@ struct tree_change {
     struct node_attr to_parent_attr;
     bool replaced;
     bool exchanged;
-    bool truncated; /* DATA: the length was set first */
+    bool truncated;                 /* DATA: the length was set first */
     struct node_attr replaced_attr; /* exchanged: afterwards; replaced: before */
 };
 
