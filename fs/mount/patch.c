@@ -437,7 +437,7 @@ enum err patch_part(const struct patch *patch, struct patch_cursor *cursor, size
             return ERR_MEMORY;
         }
     }
-    while (cursor->range < patch->range_count && left > 0) {
+    while (op->n_ranges < count && left > 0) {
         const struct patch_range *range = &patch->ranges[cursor->range];
         size_t len = smaller(range->bytes.len - cursor->range_offset, left);
         ranges_set(op->ranges, count, op->n_ranges++, range->offset + cursor->range_offset,
