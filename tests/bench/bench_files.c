@@ -2,9 +2,11 @@
  *
  * What files cost in a folder of any file system: `bench_files FOLDER`. One line of key=value, in
  * microseconds an operation: cat (open, read to the end, close) and stat of a file that was read
- * before, ls of a folder with 100 entries, create+write+close of new files, rewrite of one.
+ * before, enoent (stat of a name that is not there), ls of a folder with 100 entries,
+ * create+write+close of new files, rewrite of one, cycle (create, write, close, unlink).
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,7 +18,7 @@
 
 #include "common/check.h"
 
-#define FILE_BYTES   100u
+#define FILE_BYTES   1024u
 #define FILES        100u
 #define READ_ROUNDS  20000u
 #define LIST_ROUNDS  2000u
@@ -73,6 +75,20 @@ static void stat_file(const char *path)
     CHECK_OP(attr.st_size, ==, (off_t)FILE_BYTES);
 }
 
+static void stat_missing(const char *path)
+{
+    struct stat attr;
+
+    CHECK_OP(stat(path, &attr), ==, -1);
+    CHECK_OP(errno, ==, ENOENT);
+}
+
+static void cycle(const char *path)
+{
+    write_file(path);
+    CHECK_OP(unlink(path), ==, 0);
+}
+
 /* Microseconds of one of `rounds` calls; the first one is not counted. */
 static double measure(void (*run)(const char *path), const char *path, unsigned rounds)
 {
@@ -123,13 +139,18 @@ int main(int argc, char **argv)
     (void)sleep(argc == 3 ? (unsigned)strtoul(argv[2], NULL, 10) : 0);
     (void)printf("cat_us=%.2f", measure(cat, path, READ_ROUNDS));
     (void)printf(" stat_us=%.2f", measure(stat_file, path, READ_ROUNDS));
+    (void)snprintf(path, sizeof(path), "%s/missing", folder);
+    (void)printf(" enoent_us=%.2f", measure(stat_missing, path, READ_ROUNDS));
+    (void)snprintf(path, sizeof(path), "%s/0", folder);
     (void)printf(" ls_us=%.2f", measure(list, folder, LIST_ROUNDS));
     (void)printf(" rewrite_us=%.2f", measure(write_file, path, WRITE_ROUNDS));
     for (unsigned i = 0; i < FILES; i++) {
         (void)snprintf(path, sizeof(path), "%s/%u", folder, i);
         CHECK_OP(unlink(path), ==, 0);
     }
-    (void)printf(" create_us=%.2f\n", measure_creates(folder));
+    (void)printf(" create_us=%.2f", measure_creates(folder));
+    (void)snprintf(path, sizeof(path), "%s/cycle", folder);
+    (void)printf(" cycle_us=%.2f\n", measure(cycle, path, WRITE_ROUNDS));
     CHECK_OP(rmdir(folder), ==, 0);
     return 0;
 }

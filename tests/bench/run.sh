@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # `make bench`: three replicas and a mount on this machine, each figure beside its peer or limit of
-# the same run. For README's numbers. AGE=65 seconds: files younger than a minute are read past the
-# page cache.
+# the same run. For README's numbers.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -11,7 +10,7 @@ cd "$(dirname "$0")/../.."
 . tests/lib/ensemble.bash
 # The descriptor that bats has, which the functions close in their children.
 exec 3>/dev/null
-: "${QUORUMFS_TESTS:?}" "${AGE:=65}"
+: "${QUORUMFS_TESTS:?}"
 
 ensemble_setup
 trap 'BATS_TEST_COMPLETED=1; ensemble_teardown' EXIT
@@ -66,22 +65,11 @@ done
 echo "one set at a time is $(ratio "$one" "$limit") times an fdatasync"
 echo
 
-mount_tree a 1 2 3
-tmpfs=$("$QUORUMFS_TESTS/bench/bench_files" /dev/shm)
-mounted=$("$QUORUMFS_TESTS/bench/bench_files" "$T/a" "$AGE")
-echo "files of 100 bytes, $AGE s old, us an operation"
-printf '%-8s %12s %12s %12s\n' what tmpfs mount ratio
-for what in cat stat ls rewrite create; do
-    a=$(value ${what}_us <<<"$tmpfs")
-    b=$(value ${what}_us <<<"$mounted")
-    printf '%-8s %12s %12s %12s\n' $what "$a" "$b" "$(ratio "$b" "$a")"
-done
-echo
-echo "memory of a replica: $(for i in 1 2 3; do awk '/^VmRSS/ { printf "%d ", $2 / 1024 }' "/proc/${PIDS[i]}/status"; done)MiB; of the mount: $(awk '/^VmRSS/ { printf "%d", $2 / 1024 }' "/proc/${MOUNT_PIDS[a]}/status") MiB"
-
 echo
 BATS_TEST_COMPLETED=1 ensemble_teardown
 trap - EXIT
+tests/bench/mount.sh
+echo
 tests/bench/failover.sh
 echo
 tests/bench/catchup.sh

@@ -2,14 +2,14 @@
  *
  * exerciser SEED SECONDS BYTES FILE [FILE]: random operations on a file against a model in memory, in
  * the manner of fsx. With two names of the same file on two mounts, one does some operations and
- * closes what it wrote through, the other passes a read barrier (fsync of a descriptor without
- * changes) and must see exactly the model, then they change roles. Environment CORRUPT_AFTER=N: the
+ * closes what it wrote through, the other passes a read barrier (fsync of the directory) and must see exactly the model, then they change roles. Environment CORRUPT_AFTER=N: the
  * model is damaged from the N-th operation on, which must be found (to test the tester).
  *
  * A difference ends it with status 1 and the last operations. One line of figures on stdout.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -334,9 +334,12 @@ static void do_one(void)
 /* The other mount goes on, behind a read barrier. */
 static void change_roles(void)
 {
+    char folder[4096];
     close_all();
     state.now = 1 - state.now;
-    int fd = open(path(), O_RDONLY);
+    (void)snprintf(folder, sizeof folder, "%s", path());
+    /* Of the directory: without the barrier the file may still have its other name here. */
+    int fd = open(dirname(folder), O_RDONLY);
     if (fd < 0 || fsync(fd) != 0 || close(fd) != 0) {
         stop("barrier", 0);
     }

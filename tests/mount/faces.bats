@@ -176,7 +176,7 @@ attributes() { find . -printf '%P|%y|%m|%U:%G|%T@|%l\n' | sort; }
 
 @test ".quorumfs is hidden from ls, tells the state of the mount and the members, and stays as it is" {
     [ -z "$(ls -A "$A")" ]
-    [ "$(ls "$A/.quorumfs")" = "$(printf 'members\nstatus')" ]
+    [ "$(ls "$A/.quorumfs")" = "$(printf 'events\nmembers\nstatus')" ]
     [ "$(awk '$1 == "state" { print $2 }' "$A/.quorumfs/status")" = ok ]
     for word in session replica server leader zxid lag stale_ms lost_closes unpublished; do
         grep -q "^$word " "$A/.quorumfs/status"
@@ -191,6 +191,59 @@ attributes() { find . -printf '%P|%y|%m|%U:%G|%T@|%l\n' | sort; }
     run mkdir "$A/d" && run mkdir "$A/d/.quorumfs"
     [[ $output == *"Invalid argument"* ]]
     [ -z "$(cd "$A" && find . -name status)" ]
+}
+
+@test ".quorumfs/events is a stream of lines, from now on or from a zxid, that poll waits for" {
+    mkdir "$A/d"
+    cat "$A/.quorumfs/events" >"$T/events" 3>&- 8>&- &
+    OTHERS+=($!)
+    sleep 0.3
+    echo x >"$B/d/f"
+    mv "$B/d/f" "$B/g h"
+    rm "$B/g h"
+    ends() { grep -q ' removed ' "$T/events"; }
+    wait_for 5 ends
+    cut -d ' ' -f 2- "$T/events" >"$T/lines"
+    printf 'created /d/f 0\ndata /d/f 1\nrenamed /d/f 1 /g\\x20h\nremoved /g\\x20h 1\n' | diff - "$T/lines"
+    since=$(sed -n 's/ data .*//p' "$T/events")
+    (timeout 1 cat "$A/.quorumfs/events?since=$since" || true) | cut -d ' ' -f 2 >"$T/lines"
+    [ "$(tr '\n' ' ' <"$T/lines")" = "renamed removed " ]
+    python3 - "$A" "$B" "$since" <<'PYTHON'
+import errno, os, select, sys, threading
+a, b, since = sys.argv[1:]
+fd = os.open(a + '/.quorumfs/events', os.O_RDONLY | os.O_NONBLOCK)
+poll = select.poll()
+poll.register(fd, select.POLLIN)
+assert poll.poll(200) == []
+try:
+    os.read(fd, 100)
+except BlockingIOError:
+    pass
+threading.Timer(0.2, os.mkdir, [b + '/made']).start()
+assert poll.poll(5000) == [(fd, select.POLLIN)]
+assert b' created /made 0\n' in os.read(fd, 1000)
+# Where to begin, by the first write.
+fd = os.open(a + '/.quorumfs/events', os.O_RDWR)
+os.write(fd, b'since %s\n' % since.encode())
+assert b' renamed ' in os.read(fd, 10000)
+for text in b'since x', b'more', b'since 1' * 20:
+    try:
+        os.write(os.open(a + '/.quorumfs/events', os.O_WRONLY), text)
+    except OSError as error:
+        assert error.errno == errno.EINVAL
+    else:
+        raise AssertionError(text)
+# A reader that waits can be killed.
+if os.fork() == 0:
+    fd = os.open(a + '/.quorumfs/events', os.O_RDONLY)
+    import signal
+    signal.alarm(1)
+    os.read(fd, 10)
+assert os.wait()[1] == 14
+PYTHON
+    mount_tree again 1
+    timeout 1 cat "$T/again/.quorumfs/events?since=1" >"$T/events" || true
+    grep -q ' created /d/f ' "$T/events"
 }
 
 @test "the status tells of a lost leader and of no replica, and is readable then" {
