@@ -138,6 +138,7 @@ static void node_unknown(struct mount *mount, const Wire__Event *event)
     if (inode == NULL) {
         return;
     }
+    const Wire__Attr old = inode->attr;
     if (event->kind == WIRE__EVENT_KIND__EVENT_REVOKED) {
         inode->promised = false;
     } else if (event->attr != NULL) {
@@ -153,6 +154,9 @@ static void node_unknown(struct mount *mount, const Wire__Event *event)
     push_inode(mount, inode, false /* attr_only */);
     if (inode->nlookup[FACE_DIR] > 0 || inode->gone) {
         order_epoch(mount);
+    }
+    if (event->kind == WIRE__EVENT_KIND__EVENT_RESYNC) {
+        replay_resync(mount, inode, &old);
     }
 }
 
@@ -235,6 +239,7 @@ static void on_reclaimed(void *arg, enum err err)
     }
     /* Else the connection broke again, and the next attach reclaims anew. */
     mount->reclaiming = false;
+    replay_reclaimed(mount);
     order_progress(mount);
 }
 
@@ -243,6 +248,7 @@ void changes_attached(struct mount *mount)
     size_t count = 0;
     struct client_promise *promises = calloc(HASH_COUNT(mount->inodes) + 1, sizeof *promises);
     CHECK(promises != NULL);
+    replay_reclaiming(mount);
     mount->grant_seen = 0; /* Numbers of grants begin anew with each connection. */
     for (struct inode *inode = mount->inodes; inode != NULL; inode = inode->hh.next) {
         listing_drop(mount, inode);
@@ -254,6 +260,9 @@ void changes_attached(struct mount *mount)
     /* ERR_CLOSED: only local reads, for want of a leader. What is cached goes on to be used. */
     enum err err = client_reclaim(mount->client, promises, count, on_reclaimed, mount);
     mount->reclaiming = err == ERR_OK;
+    if (!mount->reclaiming) {
+        replay_reclaimed(mount);
+    }
     mount->events_missing = true;
     log_info("changes", "reclaim", "promises=%zu err=%s", count, err_name(err));
     free(promises);

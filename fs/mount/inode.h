@@ -48,6 +48,7 @@ struct inode {
     struct handle *handles;  /* open files (handle.c) */
     struct publish *publish; /* unpublished changes, or NULL (publish.c) */
     int publish_error;       /* enum err that no program has heard of yet (publish.c) */
+    uint64_t moved_from;     /* replay_resync.c: ino of the directory that it has left; 0: none */
     bool if_version;         /* the next publish is on condition of version_wanted */
     uint32_t version_wanted;
     struct listing *listing; /* a page of the children, or NULL (listing.c) */

@@ -331,5 +331,6 @@ void replay_close(struct mount *mount, void (*closed)(void *arg), void *arg)
     {
         op_drop(replay, op);
     }
+    replay_resync_done(replay);
     mount->replay = NULL;
 }

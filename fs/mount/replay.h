@@ -51,6 +51,15 @@ void replay_close(struct mount *mount, void (*closed)(void *arg), void *arg);
  * of the node, before. */
 void replay_event(struct mount *mount, const Wire__Event *event, bool had_data);
 
+/* Promises are being reclaimed: the nodes that the kernel holds now are kept until that is over
+ * (replay_reclaimed) and all that came of it is queued, so that what has changed is known by name. */
+void replay_reclaiming(struct mount *mount);
+void replay_reclaimed(struct mount *mount);
+
+/* A node that is another than it was when changes were last pushed (or gone): `old` are its attributes
+ * of then. */
+void replay_resync(struct mount *mount, struct inode *node, const Wire__Attr *old);
+
 /* Invalidations have taken effect. */
 void replay_progress(struct mount *mount);
 

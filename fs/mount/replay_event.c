@@ -14,17 +14,7 @@
 #include "fs/mount/inval.h"
 #include "fs/mount/special.h"
 
-/* What an event says about one name. */
-struct subject {
-    uint64_t parent;
-    const void *name;
-    size_t name_len;
-    struct inode *node;
-    enum face face;
-    bool truncated; /* the length was set before the change */
-};
-
-static bool is_held_dir(struct mount *mount, uint64_t ino)
+bool replay_is_held_dir(struct mount *mount, uint64_t ino)
 {
     const struct inode *dir = inode_find(mount, ino);
     return dir != NULL && dir->nlookup[FACE_DIR] > 0;
@@ -60,7 +50,7 @@ static bool path_of(struct mount *mount, uint64_t ino, char *path, size_t bytes)
 static bool set_place(struct mount *mount, uint64_t parent, const void *name, size_t len,
                       struct replay_place *out)
 {
-    if (!is_held_dir(mount, parent) || len > NAME_BYTES_MAX) {
+    if (!replay_is_held_dir(mount, parent) || len > NAME_BYTES_MAX) {
         return false;
     }
     out->nodeid = inode_nodeid(mount, parent, FACE_DIR);
@@ -113,9 +103,10 @@ static struct replay_op *op_new(struct replay *replay, enum replay_kind kind, st
     return op;
 }
 
-static void queue_one(struct replay *replay, enum replay_kind kind, const struct subject *subject)
+void replay_queue_one(struct replay *replay, enum replay_kind kind,
+                      const struct replay_subject *subject)
 {
-    if (!is_held_dir(replay->mount, subject->parent)) {
+    if (!replay_is_held_dir(replay->mount, subject->parent)) {
         return;
     }
     struct replay_op *op = op_new(replay, kind, subject->node, subject->face);
@@ -134,7 +125,7 @@ static void queue_one(struct replay *replay, enum replay_kind kind, const struct
 }
 
 /* A second change of what waits already needs no second replay. */
-static bool join(struct replay *replay, enum replay_kind kind, const struct subject *subject)
+static bool join(struct replay *replay, enum replay_kind kind, const struct replay_subject *subject)
 {
     struct replay_op *op = NULL;
     DL_FOREACH(replay->queue, op)
@@ -150,15 +141,15 @@ static bool join(struct replay *replay, enum replay_kind kind, const struct subj
     return false;
 }
 
-static void queue_change(struct replay *replay, enum replay_kind kind,
-                         const struct subject *subject)
+void replay_queue_change(struct replay *replay, enum replay_kind kind,
+                         const struct replay_subject *subject)
 {
     if (!join(replay, kind, subject)) {
-        queue_one(replay, kind, subject);
+        replay_queue_one(replay, kind, subject);
     }
 }
 
-static enum replay_kind making_of(const struct inode *inode)
+enum replay_kind replay_making_of(const struct inode *inode)
 {
     switch (inode_type(&inode->attr, inode_face(&inode->attr))) {
     case S_IFREG:
@@ -180,7 +171,7 @@ static struct inode *node_of(struct mount *mount, uint64_t parent, uint64_t ino,
                              const Wire__Attr *attr)
 {
     struct inode *node = inode_find(mount, ino);
-    if (node == NULL && attr != NULL && is_held_dir(mount, parent)) {
+    if (node == NULL && attr != NULL && replay_is_held_dir(mount, parent)) {
         node = inode_take(mount, attr, 0, true /* make */);
     }
     if (node != NULL) {
@@ -189,64 +180,64 @@ static struct inode *node_of(struct mount *mount, uint64_t parent, uint64_t ino,
     return node;
 }
 
-static struct subject subject_of(const Wire__Event *event, struct inode *node)
+static struct replay_subject subject_of(const Wire__Event *event, struct inode *node)
 {
-    return (struct subject){.parent = event->parent,
-                            .name = event->name.data,
-                            .name_len = event->name.len,
-                            .node = node,
-                            .face = inode_face(&node->attr)};
+    return (struct replay_subject){.parent = event->parent,
+                                   .name = event->name.data,
+                                   .name_len = event->name.len,
+                                   .node = node,
+                                   .face = inode_face(&node->attr)};
 }
 
 static void replay_created(struct replay *replay, const Wire__Event *event, struct inode *node)
 {
     inode_set_name(node, event->name.data, event->name.len);
-    struct subject subject = subject_of(event, node);
-    queue_one(replay, making_of(node), &subject);
+    struct replay_subject subject = subject_of(event, node);
+    replay_queue_one(replay, replay_making_of(node), &subject);
 }
 
 static void replay_removed(struct replay *replay, const Wire__Event *event, struct inode *node)
 {
     node->gone = true;
-    struct subject subject = subject_of(event, node);
-    queue_one(replay, subject.face == FACE_DIR ? REPLAY_RMDIR : REPLAY_UNLINK, &subject);
+    struct replay_subject subject = subject_of(event, node);
+    replay_queue_one(replay, subject.face == FACE_DIR ? REPLAY_RMDIR : REPLAY_UNLINK, &subject);
 }
 
 /* The data of a directory is a file in it, which comes and goes. */
 static void replay_data_of_dir(struct replay *replay, struct inode *dir, bool had_data,
                                bool truncated)
 {
-    const struct subject subject = {.parent = dir->ino,
-                                    .name = DATA_NAME,
-                                    .name_len = sizeof DATA_NAME - 1,
-                                    .node = dir,
-                                    .face = FACE_FILE,
-                                    .truncated = truncated};
+    const struct replay_subject subject = {.parent = dir->ino,
+                                           .name = DATA_NAME,
+                                           .name_len = sizeof DATA_NAME - 1,
+                                           .node = dir,
+                                           .face = FACE_FILE,
+                                           .truncated = truncated};
     bool has_data = dir->attr.data_bytes > 0;
     if (had_data != has_data) {
-        queue_one(replay, has_data ? REPLAY_CREATE : REPLAY_UNLINK, &subject);
+        replay_queue_one(replay, has_data ? REPLAY_CREATE : REPLAY_UNLINK, &subject);
     } else {
-        queue_change(replay, REPLAY_WRITE, &subject);
+        replay_queue_change(replay, REPLAY_WRITE, &subject);
     }
 }
 
 static void replay_data(struct replay *replay, const Wire__Event *event, struct inode *node,
                         bool had_data)
 {
-    struct subject subject = subject_of(event, node);
+    struct replay_subject subject = subject_of(event, node);
     subject.truncated = event->truncated;
     if (subject.face == FACE_DIR) {
         replay_data_of_dir(replay, node, had_data, event->truncated);
     } else {
-        queue_change(replay, REPLAY_WRITE, &subject);
+        replay_queue_change(replay, REPLAY_WRITE, &subject);
     }
 }
 
 static void replay_attr(struct replay *replay, const Wire__Event *event, struct inode *node)
 {
-    struct subject subject = subject_of(event, node);
+    struct replay_subject subject = subject_of(event, node);
     if (node->ino != replay->mount->root_ino) {
-        queue_change(replay, REPLAY_ATTR, &subject);
+        replay_queue_change(replay, REPLAY_ATTR, &subject);
     }
 }
 
@@ -266,30 +257,52 @@ static struct inode *other_of(struct mount *mount, const Wire__Event *event,
     return other;
 }
 
-static void replay_renamed(struct replay *replay, const Wire__Event *event, struct inode *node)
+/* Sets the two places of a rename; false: nobody can watch either. */
+static bool set_places(struct replay *replay, struct replay_op *op,
+                       const struct replay_subject *from, const struct replay_subject *to)
 {
     struct mount *mount = replay->mount;
+    op->parent = from->parent;
+    op->to_parent = to->parent;
+    if (!set_place(mount, from->parent, from->name, from->name_len, &op->order.at)) {
+        op->parent = REPLAY_NOWHERE;
+        set_nowhere(replay, &op->order.at);
+    }
+    if (!set_place(mount, to->parent, to->name, to->name_len, &op->order.to)) {
+        op->to_parent = REPLAY_NOWHERE;
+        set_nowhere(replay, &op->order.to);
+    }
+    return op->parent != REPLAY_NOWHERE || op->to_parent != REPLAY_NOWHERE;
+}
+
+void replay_queue_move(struct replay *replay, const struct replay_subject *from,
+                       const struct replay_subject *to)
+{
+    struct inode *node = from->node;
+    struct replay_op *op = op_new(replay, REPLAY_RENAME, node, inode_face(&node->attr));
+    if (op != NULL && set_places(replay, op, from, to)) {
+        replay_queue(replay, op);
+    } else if (op != NULL) {
+        replay_op_free(replay, op);
+    }
+}
+
+static void replay_renamed(struct replay *replay, const Wire__Event *event, struct inode *node)
+{
+    const struct replay_subject from = subject_of(event, node);
+    const struct replay_subject to = {
+        .parent = event->to_parent, .name = event->to_name.data, .name_len = event->to_name.len};
     struct replay_op *op = op_new(replay, event->exchanged ? REPLAY_EXCHANGE : REPLAY_RENAME, node,
                                   inode_face(&node->attr));
     if (op == NULL) {
         return;
     }
-    op->parent = event->parent;
-    op->to_parent = event->to_parent;
-    if (!set_place(mount, event->parent, event->name.data, event->name.len, &op->order.at)) {
-        op->parent = REPLAY_NOWHERE;
-        set_nowhere(replay, &op->order.at);
-    }
-    if (!set_place(mount, event->to_parent, event->to_name.data, event->to_name.len,
-                   &op->order.to)) {
-        op->to_parent = REPLAY_NOWHERE;
-        set_nowhere(replay, &op->order.to);
-    }
-    op->other = other_of(mount, event, op);
-    if (op->parent == REPLAY_NOWHERE && op->to_parent == REPLAY_NOWHERE) {
-        replay_op_free(replay, op);
-    } else {
+    bool watchable = set_places(replay, op, &from, &to);
+    op->other = other_of(replay->mount, event, op);
+    if (watchable) {
         replay_queue(replay, op);
+    } else {
+        replay_op_free(replay, op);
     }
 }
 
@@ -300,7 +313,7 @@ void replay_event(struct mount *mount, const Wire__Event *event, bool had_data)
         return;
     }
     bool at_target =
-        event->kind == WIRE__EVENT_KIND__EVENT_RENAMED && !is_held_dir(mount, event->parent);
+        event->kind == WIRE__EVENT_KIND__EVENT_RENAMED && !replay_is_held_dir(mount, event->parent);
     struct inode *node =
         node_of(mount, at_target ? event->to_parent : event->parent, event->ino, event->attr);
     if (node == NULL) {

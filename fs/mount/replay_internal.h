@@ -38,6 +38,10 @@ struct replay {
     struct replay_op *queue;
     struct pending *pending; /* names of the queue */
     uint64_t last_moved;     /* replay_event.c: stand-in names */
+    struct inode **kept;     /* replay_resync.c: with a reference each, or NULL */
+    size_t kept_count;
+    unsigned listings; /* under way */
+    bool reclaiming;
     struct replay_figures figures;
     bool is_closing;
     unsigned handles; /* of libuv, not yet closed */
@@ -61,6 +65,35 @@ static inline bool replay_has_two_places(enum replay_kind kind)
 {
     return kind == REPLAY_RENAME || kind == REPLAY_EXCHANGE;
 }
+
+/* ---- replay_event.c ---- */
+
+/* What is to be replayed about one name. */
+struct replay_subject {
+    uint64_t parent;
+    const void *name;
+    size_t name_len;
+    struct inode *node;
+    enum face face;
+    bool truncated; /* the length was set before the change */
+};
+
+bool replay_is_held_dir(struct mount *mount, uint64_t ino);
+/* Queues the operation, unless nobody can watch it; the second joins it to one that waits already. */
+void replay_queue_one(struct replay *replay, enum replay_kind kind,
+                      const struct replay_subject *subject);
+void replay_queue_change(struct replay *replay, enum replay_kind kind,
+                         const struct replay_subject *subject);
+/* A rename of from->node; the name of a directory that the kernel does not hold means nothing. */
+void replay_queue_move(struct replay *replay, const struct replay_subject *from,
+                       const struct replay_subject *to);
+/* How a node of this kind is made. */
+enum replay_kind replay_making_of(const struct inode *inode);
+
+/* ---- replay_resync.c ---- */
+
+/* Lets go of the nodes that are kept. */
+void replay_resync_done(struct replay *replay);
 
 /* ---- replay_worker.c ---- */
 

@@ -212,3 +212,60 @@ PYTHON
     [ "$(cat "$T/quiet/w/f")" = x ]
     [ "$(normalize <"$T/events" | wc -l)" -eq 0 ]
 }
+
+@test "what changed while no replica could be asked is told afterwards" {
+    mkdir "$A/w" "$A/w/d" "$A/w/e" "$A/outside"
+    for name in written chmodded removed renamed moved d/inner ../outside/comes; do
+        echo one >"$A/w/$name"
+    done
+    mkdir "$A/w/emptied"
+    mkdir "$T/c"
+    "$QUORUMFS_BIN/quorumfs" -f "unix:$T/2/sock" "$T/c" >>"$T/c.log" 2>&1 </dev/null 3>&- 8>&- &
+    MOUNT_PIDS[c]=$!
+    MOUNTS+=(c)
+    wait_for 10 is_mounted c
+    ls -lR "$T/c" >/dev/null
+    watch "$T/c/w" "$T/events" -r
+    kill_replica 2
+    no_replica() { grep -q '^state no replica' "$T/c/.quorumfs/status"; }
+    wait_for 10 no_replica
+    echo two >"$A/w/written"
+    chmod 600 "$A/w/chmodded"
+    rm "$A/w/removed"
+    mv "$A/w/renamed" "$A/w/renamed2"
+    mv "$A/w/moved" "$A/w/d/moved2"
+    mv "$A/outside/comes" "$A/w/came"
+    mv "$A/w/d/inner" "$A/outside/inner"
+    rmdir "$A/w/emptied"
+    echo new >"$A/w/new"
+    mkdir "$A/w/e/newdir"
+    ln -s x "$A/w/newlink"
+    start_replica 2
+    is_ok() { grep -q '^state ok' "$T/c/.quorumfs/status"; }
+    wait_for 20 is_ok
+    told()
+    {
+        local line
+        while read -r line; do
+            grep -qxF "$line" "$T/events" || { echo "not told: $line"; return 1; }
+        done <<LINES
+MODIFY ./written
+CLOSE_WRITE,CLOSE ./written
+ATTRIB ./chmodded
+DELETE ./removed
+MOVED_FROM ./renamed
+MOVED_TO ./renamed2
+MOVED_FROM ./moved
+MOVED_TO ./d/moved2
+MOVED_TO ./came
+DELETE,ISDIR ./emptied
+CREATE ./new
+MODIFY ./new
+CREATE,ISDIR ./e/newdir
+CREATE ./newlink
+LINES
+    }
+    wait_for 5 told || { told || cat "$T/events"; return 1; }
+    diff -r --no-dereference "$A/w" "$T/c/w"
+    [ "$(grep -c '^MODIFY ./written' "$T/events")" -le 2 ]
+}
