@@ -63,7 +63,9 @@
     X(XATTR_NONE, 76, ENODATA, "no such attribute")                              \
     X(TOO_MANY_LINKS, 77, EMLINK, "too many entries")                            \
     X(STAGE_LOST, 78, EIO, "parts of a large write are missing")                 \
-    X(XATTRS_FULL, 79, ENOSPC, "too many bytes in the attributes of the node")
+    X(XATTRS_FULL, 79, ENOSPC, "too many bytes in the attributes of the node") \
+    X(ROLLED_BACK, 80, ECANCELED, "undone, as another part of the transaction failed")  \
+    X(NOT_TRIED, 81, ECANCELED, "not tried, as an earlier part of the transaction failed")
 
 enum err {
 #define ERR_ENUM(name, number, errno_value, text) ERR_##name = (number),

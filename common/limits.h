@@ -22,6 +22,7 @@
 #define HOLDER_BYTES_MAX      255u         /* holder of a node, in its row */
 #define GROUPS_MAX            64u          /* supplementary groups in an identity */
 #define PATCH_RANGES_MAX      4096u        /* ranges in one write command */
+#define MULTI_PARTS_MAX       4096u        /* changes in one transaction */
 
 /* Log entries and messages. */
 #define COMMAND_BYTES_MAX   (FILE_BYTES_MAX + 64u * KIB) /* data and what stands around it */

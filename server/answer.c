@@ -434,9 +434,45 @@ void answer_read(struct replica *replica, struct client *client, const Wire__Req
 
 /* ---- writes ---- */
 
-void answer_write(struct replica *replica, struct client *client, uint64_t call,
-                  const struct tree_result *result)
+/* The results of a transaction as messages, in memory of their own. */
+struct parts {
+    Wire__PartResult **pointers;
+    struct part_row {
+        Wire__PartResult part;
+        Wire__Attr attr;
+    } rows[];
+};
+
+/* NULL: no memory. */
+static struct parts *parts_to_wire(const struct tree_result *result)
 {
+    size_t count = result->part_count;
+    size_t rows_bytes = count * sizeof(struct part_row);
+    struct parts *parts =
+        calloc(1, sizeof *parts + rows_bytes + count * sizeof(Wire__PartResult *));
+    if (parts == NULL) {
+        return NULL;
+    }
+    parts->pointers = (Wire__PartResult **)(void *)&parts->rows[count];
+    for (size_t i = 0; i < count; i++) {
+        const struct tree_part *from = &result->parts[i];
+        struct part_row *row = &parts->rows[i];
+        parts->pointers[i] = &row->part;
+        wire__part_result__init(&row->part);
+        row->part.err = (int32_t)from->err;
+        row->part.name = wire_bytes(from->name.bytes, from->name.len);
+        if (from->has_attr) {
+            attr_to_wire(&from->attr, &row->attr);
+            row->part.attr = &row->attr;
+        }
+    }
+    return parts;
+}
+
+void answer_write(struct replica *replica, struct client *client, uint64_t call,
+                  const struct tree_result *result, bool tell_me)
+{
+    struct parts *parts = NULL;
     Wire__Answer answer = WIRE__ANSWER__INIT;
     Wire__Attr attr;
     Wire__Attr parent_attr;
@@ -444,7 +480,8 @@ void answer_write(struct replica *replica, struct client *client, uint64_t call,
     answer.call = call;
     answer.err = (int32_t)result->err;
     answer.zxid = result->zxid;
-    answer.grant = grant_begin(client);
+    /* Who wants to be told by events does not take its knowledge from the answer. */
+    answer.grant = tell_me ? 0 : grant_begin(client);
     if (result->has_attr) {
         attr_to_wire(&result->attr, &attr);
         answer.attr = &attr;
@@ -461,5 +498,16 @@ void answer_write(struct replica *replica, struct client *client, uint64_t call,
         grant(replica, client, &answer, result->to_parent_attr.ino);
     }
     answer.name = wire_bytes(result->name.bytes, result->name.len);
+    if (result->part_count != 0) {
+        parts = parts_to_wire(result);
+        if (parts == NULL) {
+            /* It has been applied: the client asks again on another connection. */
+            replica->env.client_close(replica->env.context, client->conn, "no memory");
+            return;
+        }
+        answer.parts = parts->pointers;
+        answer.n_parts = result->part_count;
+    }
     send_answer(replica, client, &answer);
+    free(parts);
 }

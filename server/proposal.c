@@ -63,30 +63,27 @@ static struct proposal_row *row_find(struct proposals *proposals, const struct p
     return row;
 }
 
-enum err proposals_add(struct proposals *proposals, const struct proposal_key *key,
-                       struct client *client, uint64_t call, struct buffer *bytes)
+enum err proposals_add(struct proposals *proposals, struct proposal *proposal)
 {
-    struct proposal_row *row = row_find(proposals, key);
+    struct proposal_row *row = row_find(proposals, &proposal->key);
     bool is_new = row == NULL;
     if (is_new) {
         row = calloc(1, sizeof *row);
         if (row == NULL) {
             return ERR_MEMORY;
         }
-        row->proposal.key = *key;
+        row->proposal.key = proposal->key;
         HASH_ADD(hh, proposals->rows, proposal.key, sizeof row->proposal.key, row);
         if (row->hh.tbl == NULL) {
             free(row);
             return ERR_MEMORY;
         }
     }
-    proposals->bytes += bytes->len - row->proposal.bytes.len;
+    proposals->bytes += proposal->bytes.len - row->proposal.bytes.len;
     buffer_done(&row->proposal.bytes);
-    row->proposal.bytes = *bytes;
-    *bytes = (struct buffer){0};
-    row->proposal.client = client;
-    row->proposal.call = call;
+    row->proposal = *proposal;
     row->proposal.sent_ms = 0;
+    proposal->bytes = (struct buffer){0};
     if (!is_new) {
         proposals->unsent_from = proposals->rows; /* it stands somewhere among them */
     } else if (proposals->unsent_from == NULL) {

@@ -33,6 +33,7 @@ struct proposal {
     struct proposal_key key;
     struct client *client;
     uint64_t call;       /* to answer */
+    bool tell_me;        /* its client wants the events too */
     uint64_t sent_ms;    /* last offered to a leader; 0: not */
     struct buffer bytes; /* struct Command, packed */
 };
@@ -40,10 +41,9 @@ struct proposal {
 struct proposals *proposals_new(void); /* NULL: no memory */
 void proposals_free(struct proposals *proposals);
 
-/* Takes over the content of `bytes` (it is empty afterwards). A proposal with the same key is
- * replaced in place: its client asks again. ERR_MEMORY: nothing is taken. */
-enum err proposals_add(struct proposals *proposals, const struct proposal_key *key,
-                       struct client *client, uint64_t call, struct buffer *bytes);
+/* Takes over `proposal` with the content of its bytes (they are empty afterwards). A proposal with
+ * the same key is replaced in place: its client asks again. ERR_MEMORY: nothing is taken. */
+enum err proposals_add(struct proposals *proposals, struct proposal *proposal);
 
 /* NULL: none. */
 struct proposal *proposals_find(struct proposals *proposals, const struct proposal_key *key);

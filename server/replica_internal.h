@@ -245,12 +245,15 @@ void requests_read_confirmed(struct replica *replica, uint64_t number, uint64_t 
                              enum err err);
 /* The outcome of a command of this replica's client. */
 void requests_result(struct replica *replica, const struct tree_result *result);
-/* Changes of an entry, to all that hold a promise but to `session`. */
-void requests_events(struct replica *replica, const struct tree_result *result);
 void client_send(struct replica *replica, struct client *client, const Wire__ToClient *message);
 void client_send_pong(struct replica *replica, struct client *client);
 /* `client` (may be NULL) has one thing of so many bytes less that waits. */
 void client_release(struct replica *replica, struct client *client, size_t bytes);
+
+/* ---- event.c ---- */
+
+/* Changes of an entry, to all that hold a promise; to their maker only if it said so. */
+void requests_events(struct replica *replica, const struct tree_result *result);
 
 /* ---- feed.c ---- */
 
@@ -271,9 +274,9 @@ void attr_to_wire(const struct node_attr *attr, Wire__Attr *out);
 
 /* Executes a read of the tree at its present state and sends the Answer, with promises. */
 void answer_read(struct replica *replica, struct client *client, const Wire__Request *request);
-/* Sends the Answer of a write. */
+/* Sends the Answer of a write; tell_me: without promises. */
 void answer_write(struct replica *replica, struct client *client, uint64_t call,
-                  const struct tree_result *result);
+                  const struct tree_result *result, bool tell_me);
 void answer_error(struct replica *replica, struct client *client, uint64_t call, enum err err);
 /* Grants a promise on `ino` under the number of the answer that is being made. */
 void answer_grant(struct replica *replica, struct client *client, uint64_t ino);

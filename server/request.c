@@ -217,24 +217,25 @@ static void send_opened(struct replica *replica, struct client *client, enum err
 }
 
 /* Packs a command and hands it to the proposals. */
-static enum err propose_op(struct replica *replica, struct client *client, uint64_t call,
-                           const struct proposal_key *key, Wire__Command *command)
+static enum err propose_op(struct replica *replica, struct proposal *proposal,
+                           Wire__Command *command)
 {
-    struct buffer bytes = {.max = COMMAND_BYTES_MAX};
-    enum err err = wire_pack(&command->base, &bytes);
+    struct client *client = proposal->client;
+    proposal->bytes = (struct buffer){.max = COMMAND_BYTES_MAX};
+    enum err err = wire_pack(&command->base, &proposal->bytes);
     if (err == ERR_OK) {
         /* A reconnected client asks again while its old connection still stands. */
-        const struct proposal *first = proposals_find(replica->proposals, key);
+        const struct proposal *first = proposals_find(replica->proposals, &proposal->key);
         struct client *holder = first != NULL ? first->client : NULL;
         size_t held_bytes = first != NULL ? first->bytes.len : 0;
-        size_t len = bytes.len;
-        err = proposals_add(replica->proposals, key, client, call, &bytes);
+        size_t len = proposal->bytes.len;
+        err = proposals_add(replica->proposals, proposal);
         if (err == ERR_OK) {
             client_hold(client, len);
             client_release(replica, holder, held_bytes);
         }
     }
-    buffer_done(&bytes);
+    buffer_done(&proposal->bytes);
     return err == ERR_TOO_BIG ? ERR_FILE_TOO_BIG : err;
 }
 
@@ -259,9 +260,10 @@ static enum err take_open(struct replica *replica, struct client *client,
         return ERR_OK;
     }
     uint8_t password[PASSWORD_BYTES];
-    struct proposal_key key = {.kind = PROPOSAL_OPEN,
-                               .a = get_be64(open->nonce.data),
-                               .b = get_be64(open->nonce.data + 8)};
+    struct proposal proposal = {.client = client,
+                                .key = {.kind = PROPOSAL_OPEN,
+                                        .a = get_be64(open->nonce.data),
+                                        .b = get_be64(open->nonce.data + 8)}};
     Wire__SessionOpenOp session_open = WIRE__SESSION_OPEN_OP__INIT;
     Wire__SessionAttachOp session_attach = WIRE__SESSION_ATTACH_OP__INIT;
     Wire__Op op = WIRE__OP__INIT;
@@ -287,7 +289,7 @@ static enum err take_open(struct replica *replica, struct client *client,
     }
     client->opening = true;
     client->promises = open->promises;
-    return propose_op(replica, client, 0, &key, &command);
+    return propose_op(replica, &proposal, &command);
 }
 
 /* An open or attach that was sent again on another connection leaves the epoch as it is, so the
@@ -382,9 +384,13 @@ static enum err take_write(struct replica *replica, struct client *client,
         op.write = &write;
         command.op = &op;
     }
-    struct proposal_key key = {
-        .kind = PROPOSAL_COMMAND, .a = client->session, .b = request->sequence};
-    return propose_op(replica, client, request->call, &key, &command);
+    struct proposal proposal = {
+        .key = {.kind = PROPOSAL_COMMAND, .a = client->session, .b = request->sequence},
+        .client = client,
+        .call = request->call,
+        .tell_me = request->tell_me,
+    };
+    return propose_op(replica, &proposal, &command);
 }
 
 /* The polite end of a session: of the own one only. */
@@ -399,8 +405,12 @@ static enum err take_close(struct replica *replica, struct client *client,
     op.session_close = &close;
     Wire__Command command = WIRE__COMMAND__INIT;
     command.op = &op;
-    struct proposal_key key = {.kind = PROPOSAL_CLOSE, .a = close.session, .b = close.epoch};
-    return propose_op(replica, client, request->call, &key, &command);
+    struct proposal proposal = {
+        .key = {.kind = PROPOSAL_CLOSE, .a = close.session, .b = close.epoch},
+        .client = client,
+        .call = request->call,
+    };
+    return propose_op(replica, &proposal, &command);
 }
 
 /* What not all replicas know yet. */
@@ -409,6 +419,7 @@ static bool is_news(const Wire__Op *op)
     switch (op->body_case) {
     case WIRE__OP__BODY_STAGE:
     case WIRE__OP__BODY_XATTR:
+    case WIRE__OP__BODY_MULTI:
         return true;
     case WIRE__OP__BODY_WRITE:
         return op->write->stage != 0 || op->write->stage_parts != 0;
@@ -429,9 +440,23 @@ static bool is_news(const Wire__Op *op)
     return false;
 }
 
+static bool is_growth_of_part(const Wire__Part *part)
+{
+    return part->body_case == WIRE__PART__BODY_CREATE || part->body_case == WIRE__PART__BODY_WRITE ||
+           (part->body_case == WIRE__PART__BODY_XATTR && !part->xattr->remove);
+}
+
 /* Whether it takes space. */
 static bool is_growth(const Wire__Op *op)
 {
+    if (op->body_case == WIRE__OP__BODY_MULTI) {
+        for (size_t i = 0; i < op->multi->n_parts; i++) {
+            if (is_growth_of_part(op->multi->parts[i])) {
+                return true;
+            }
+        }
+        return false;
+    }
     return op->body_case == WIRE__OP__BODY_CREATE || op->body_case == WIRE__OP__BODY_WRITE ||
            (op->body_case == WIRE__OP__BODY_STAGE && !op->stage->drop) ||
            (op->body_case == WIRE__OP__BODY_XATTR && !op->xattr->remove);
@@ -675,6 +700,7 @@ void requests_result(struct replica *replica, const struct tree_result *result)
     }
     struct client *client = proposal->client;
     uint64_t call = proposal->call;
+    bool tell_me = proposal->tell_me;
     /* An old epoch's resend may meet the same number under the new one: only its own counts. */
     if (key.kind == PROPOSAL_COMMAND && client->epoch != result->epoch) {
         return;
@@ -684,80 +710,10 @@ void requests_result(struct replica *replica, const struct tree_result *result)
     if (key.kind == PROPOSAL_OPEN) {
         opened(replica, client, result);
     } else {
-        answer_write(replica, client, call, result);
+        answer_write(replica, client, call, result, tell_me);
         if (key.kind == PROPOSAL_CLOSE) {
             replica->env.client_close(replica->env.context, client->conn, "session closed");
         }
     }
     client_release(replica, client, bytes);
-}
-
-/* ---- events ---- */
-
-struct event_target {
-    struct replica *replica;
-    const Wire__ToClient *message;
-    uint64_t maker;
-};
-
-static void send_event(void *arg, struct watcher *watcher)
-{
-    struct event_target *target = arg;
-    struct client *client = watcher->owner;
-    if (target->maker == 0 || client->session != target->maker) {
-        client_send(target->replica, client, target->message);
-    }
-}
-
-static void send_change(struct replica *replica, const struct tree_change *change, uint64_t maker)
-{
-    Wire__Attr attr;
-    Wire__Attr parent_attr;
-    Wire__Attr to_parent_attr;
-    Wire__Attr replaced_attr;
-    Wire__Event event = WIRE__EVENT__INIT;
-    event.zxid = change->zxid;
-    event.kind = (Wire__EventKind)change->kind;
-    event.parent = change->parent;
-    event.name = wire_bytes(change->name.bytes, change->name.len);
-    event.ino = change->ino;
-    uint64_t inos[4] = {change->ino, change->parent};
-    size_t ino_count = 2;
-    attr_to_wire(&change->attr, &attr);
-    event.attr = &attr;
-    event.truncated = change->truncated;
-    if (change->kind != CHANGE_DATA && change->kind != CHANGE_ATTR) {
-        attr_to_wire(&change->parent_attr, &parent_attr);
-        event.parent_attr = &parent_attr;
-    }
-    if (change->kind == CHANGE_RENAMED) {
-        event.to_parent = change->to_parent;
-        event.to_name = wire_bytes(change->to_name.bytes, change->to_name.len);
-        attr_to_wire(&change->to_parent_attr, &to_parent_attr);
-        event.to_parent_attr = &to_parent_attr;
-        inos[ino_count++] = change->to_parent;
-        event.exchanged = change->exchanged;
-        if (change->replaced || change->exchanged) {
-            event.replaced_ino = change->replaced_attr.ino;
-            inos[ino_count++] = change->replaced_attr.ino;
-            attr_to_wire(&change->replaced_attr, &replaced_attr);
-            event.replaced_attr = &replaced_attr;
-        }
-    }
-    Wire__ToClient message = WIRE__TO_CLIENT__INIT;
-    message.body_case = WIRE__TO_CLIENT__BODY_EVENT;
-    message.event = &event;
-    struct event_target target = {.replica = replica, .message = &message, .maker = maker};
-    watch_each(replica->watches, inos, ino_count, send_event, &target);
-}
-
-void requests_events(struct replica *replica, const struct tree_result *result)
-{
-    if (watches_count(replica->watches) == 0) {
-        return;
-    }
-    uint64_t maker = result->session_closed ? 0 : result->session;
-    for (size_t i = 0; i < result->change_count; i++) {
-        send_change(replica, &result->changes[i], maker);
-    }
 }

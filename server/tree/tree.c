@@ -130,6 +130,7 @@ void tree_free(struct tree *tree)
     if (tree == NULL) {
         return;
     }
+    free(tree->parts);
     buffer_done(&tree->value);
     buffer_done(&tree->large);
     buffer_done(&tree->data);

@@ -93,6 +93,16 @@ struct tree_change {
     struct node_attr replaced_attr; /* exchanged: afterwards; replaced: before */
 };
 
+/* What came of a part of a transaction. */
+struct tree_part {
+    enum err err;
+    uint64_t ino; /* node made or changed */
+    bool has_attr;
+    bool created;
+    struct node_attr attr; /* behind this part (replayed: as it is now) */
+    struct node_name name; /* create: the name, with its sequence number */
+};
+
 /* The outcome of one command. */
 struct tree_result {
     enum err err;
@@ -116,6 +126,8 @@ struct tree_result {
     bool session_attached;
     bool session_closed; /* `session` is gone, with its ephemerals */
     bool session_close;  /* the command was to close one, also if it was refused */
+    size_t part_count;             /* of a transaction, else 0 */
+    const struct tree_part *parts; /* valid until the next tree_apply */
     size_t change_count;
     const struct tree_change *changes; /* in order; valid until the next tree_apply */
 };

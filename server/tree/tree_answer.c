@@ -23,13 +23,39 @@ enum answer_offset {
     ANSWER_SEQUENCE = 4,
     ANSWER_ZXID = 12,
     ANSWER_INO = 20,
-    ANSWER_ROW_BYTES = 28,
+    ANSWER_PARTS = 28, /* of a transaction: the results of its parts */
+};
+
+enum part_offset {
+    PART_FLAGS = 0,
+    PART_ERR = 1,
+    PART_INO = 3,
+    PART_BYTES = 11,
 };
 
 enum answer_flag {
     FLAG_HAS_NODE = 1,
     FLAG_CREATED = 2
 };
+
+/* What the row has behind ANSWER_PARTS. */
+static void decode_parts(struct tree *tree, const struct buffer *row, struct kept_answer *out)
+{
+    size_t bytes = row->len - ANSWER_PARTS;
+
+    CHECK_OP(bytes % PART_BYTES, ==, 0);
+    out->part_count = bytes / PART_BYTES;
+    out->parts = out->part_count != 0 ? tree_parts_reserve(tree, out->part_count) : NULL;
+    for (size_t i = 0; i < out->part_count; i++) {
+        const uint8_t *part = row->data + ANSWER_PARTS + i * PART_BYTES;
+        out->parts[i] = (struct tree_part){
+            .err = (enum err)get_be16(part + PART_ERR),
+            .ino = get_be64(part + PART_INO),
+            .has_attr = (part[PART_FLAGS] & FLAG_HAS_NODE) != 0,
+            .created = (part[PART_FLAGS] & FLAG_CREATED) != 0,
+        };
+    }
+}
 
 enum err tree_answer_find(struct tree *tree, uint64_t session, uint64_t sequence,
                           struct kept_answer *out, bool *out_found)
@@ -42,7 +68,7 @@ enum err tree_answer_find(struct tree *tree, uint64_t session, uint64_t sequence
         return ERR_OK;
     }
     row = tree->value.data;
-    CHECK_OP(tree->value.len, ==, ANSWER_ROW_BYTES);
+    CHECK_OP(tree->value.len, >=, ANSWER_PARTS);
     CHECK_OP(row[ANSWER_VERSION_OF_FORMAT], ==, ANSWER_FORMAT);
     *out = (struct kept_answer){
         .sequence = get_be64(row + ANSWER_SEQUENCE),
@@ -56,22 +82,40 @@ enum err tree_answer_find(struct tree *tree, uint64_t session, uint64_t sequence
         return ERR_ANSWER_LOST;
     }
     *out_found = out->sequence == sequence;
+    if (*out_found) {
+        decode_parts(tree, &tree->value, out);
+    }
     return ERR_OK;
+}
+
+static uint8_t flags_of(bool has_node, bool created)
+{
+    return (uint8_t)((has_node ? FLAG_HAS_NODE : 0) | (created ? FLAG_CREATED : 0));
 }
 
 void tree_answer_keep(struct tree *tree, uint64_t session, const struct kept_answer *kept)
 {
     struct row_key key = key_of_answer(session, kept->sequence);
-    uint8_t row[ANSWER_ROW_BYTES];
+    size_t len = ANSWER_PARTS + kept->part_count * PART_BYTES;
+    uint8_t *row = NULL;
 
+    buffer_clear(&tree->value);
+    row = buffer_reserve(&tree->value, len);
+    CHECK(row != NULL);
     row[ANSWER_VERSION_OF_FORMAT] = ANSWER_FORMAT;
-    row[ANSWER_FLAGS] =
-        (uint8_t)((kept->has_node ? FLAG_HAS_NODE : 0) | (kept->created ? FLAG_CREATED : 0));
+    row[ANSWER_FLAGS] = flags_of(kept->has_node, kept->created);
     put_be16(row + ANSWER_ERR, (uint16_t)kept->err);
     put_be64(row + ANSWER_SEQUENCE, kept->sequence);
     put_be64(row + ANSWER_ZXID, kept->zxid);
     put_be64(row + ANSWER_INO, kept->ino);
-    row_put(tree, &key, row, sizeof(row));
+    for (size_t i = 0; i < kept->part_count; i++) {
+        const struct tree_part *part = &kept->parts[i];
+        uint8_t *at = row + ANSWER_PARTS + i * PART_BYTES;
+        at[PART_FLAGS] = flags_of(part->has_attr, part->created);
+        put_be16(at + PART_ERR, (uint16_t)part->err);
+        put_be64(at + PART_INO, part->ino);
+    }
+    row_put(tree, &key, row, len);
 }
 
 static bool gather_key(void *arg, const uint8_t *key, size_t key_len, const uint8_t *value,
@@ -96,6 +140,25 @@ void tree_answers_drop(struct tree *tree, uint64_t session)
     }
 }
 
+/* The results of the parts, with what is known of their nodes now. */
+static void fill_in_parts(struct apply *apply, const struct kept_answer *kept)
+{
+    struct place *at = &apply->tree->at;
+
+    for (size_t i = 0; i < kept->part_count; i++) {
+        struct tree_part *part = &kept->parts[i];
+        part->has_attr = part->has_attr && node_load(apply->tree, part->ino, at->node);
+        if (part->has_attr) {
+            part->attr = at->node->attr;
+        }
+        if (part->has_attr && part->created) {
+            part->name = at->node->name;
+        }
+    }
+    apply->out->part_count = kept->part_count;
+    apply->out->parts = kept->parts;
+}
+
 /* What is known of the node of an answer that is given again, or of a cancel. */
 static void fill_in(struct apply *apply, const struct kept_answer *kept)
 {
@@ -106,6 +169,7 @@ static void fill_in(struct apply *apply, const struct kept_answer *kept)
     out->zxid = kept->zxid;
     out->ino = kept->ino;
     place_init(at);
+    fill_in_parts(apply, kept);
     if (!kept->has_node || !node_load(apply->tree, kept->ino, at->node)) {
         return;
     }

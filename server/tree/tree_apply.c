@@ -58,6 +58,8 @@ static enum err apply_op(struct apply *apply, const Wire__Op *op)
         return tree_stage(apply, op->stage);
     case WIRE__OP__BODY_XATTR:
         return tree_xattr_set(apply, op->xattr);
+    case WIRE__OP__BODY_MULTI:
+        return tree_multi(apply, op->multi);
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;
@@ -107,6 +109,8 @@ static enum err apply_once(struct apply *apply, const Wire__Command *command)
         .ino = out->ino,
         .has_node = out->has_attr,
         .created = command->op->body_case == WIRE__OP__BODY_CREATE && out->err == ERR_OK,
+        .part_count = out->part_count,
+        .parts = apply->tree->parts,
     };
     tree_answer_keep(apply->tree, command->session, &kept);
     return out->err;

@@ -51,6 +51,44 @@ static bool xattr_is_valid(const Wire__XattrOp *op)
            !(op->remove && op->value.len != 0);
 }
 
+static bool part_is_valid(const Wire__Part *part)
+{
+    switch (part->body_case) {
+    case WIRE__PART__BODY_CREATE:
+        return create_is_valid(part->create);
+    case WIRE__PART__BODY_WRITE:
+        return write_is_valid(part->write) && part->write->stage == 0 &&
+               part->write->bytes_max == 0;
+    case WIRE__PART__BODY_SETATTR:
+        return setattr_is_valid(part->setattr);
+    case WIRE__PART__BODY_REMOVE:
+        return address_is_valid(part->remove->at);
+    case WIRE__PART__BODY_RENAME:
+        return rename_is_valid(part->rename);
+    case WIRE__PART__BODY_XATTR:
+        return xattr_is_valid(part->xattr);
+    case WIRE__PART__BODY_CHECK:
+        return address_is_valid(part->check->at);
+    case WIRE__PART__BODY__NOT_SET:
+    case _WIRE__PART__BODY__CASE_IS_INT_SIZE:
+        break;
+    }
+    return false;
+}
+
+static bool multi_is_valid(const Wire__MultiOp *op)
+{
+    if (op->n_parts == 0 || op->n_parts > MULTI_PARTS_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < op->n_parts; i++) {
+        if (!part_is_valid(op->parts[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Those that belong to no session. */
 static bool is_outside_sessions(const Wire__Op *op)
 {
@@ -88,6 +126,8 @@ static bool op_is_valid(const Wire__Op *op)
         return stage_is_valid(op->stage);
     case WIRE__OP__BODY_XATTR:
         return xattr_is_valid(op->xattr);
+    case WIRE__OP__BODY_MULTI:
+        return multi_is_valid(op->multi);
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;

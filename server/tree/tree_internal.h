@@ -52,6 +52,8 @@ struct tree {
     struct tree_change *changes;
     size_t change_count;
     size_t change_capacity;
+    struct tree_part *parts; /* of the newest transaction */
+    struct tree_undo *undo;  /* of the transaction that is being applied, or NULL */
 };
 
 /* The command that is being applied. */
@@ -154,6 +156,14 @@ void stage_drop(struct tree *tree, const struct stage *stage);
 /* The end of the session. */
 void tree_stages_drop(struct tree *tree, uint64_t session);
 
+/* ---- tree_multi.c ---- */
+
+enum err tree_multi(struct apply *apply, const Wire__MultiOp *op);
+/* Memory for the results of this many parts, zeroed; the tree's, until it is asked for again. */
+struct tree_part *tree_parts_reserve(struct tree *tree, size_t count);
+/* Before a row is written, or removed, while tree->undo is set. */
+void undo_note(struct tree *tree, const struct row_key *key);
+
 /* ---- tree_session.c ---- */
 
 enum err tree_session_open(struct apply *apply, const Wire__SessionOpenOp *op);
@@ -169,6 +179,8 @@ struct kept_answer {
     uint64_t ino;
     bool has_node;
     bool created;
+    size_t part_count;       /* of a transaction; else 0 */
+    struct tree_part *parts; /* found: err, ino and created of each; tree_parts_reserve's */
 };
 
 /* ERR_OK and *out_found, or ERR_ANSWER_LOST: the slot holds a newer one. */

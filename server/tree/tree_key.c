@@ -174,6 +174,9 @@ bool row_get(struct tree *tree, const struct row_key *key, struct buffer *out)
 
 void row_put(struct tree *tree, const struct row_key *key, const void *value, size_t len)
 {
+    if (tree->undo != NULL) {
+        undo_note(tree, key);
+    }
     tree->digest = digest_with(tree->digest, key->bytes, key->len);
     tree->digest = digest_with(tree->digest, value, len);
     tree->kv.put(tree->kv.context, key->bytes, key->len, value, len);
@@ -181,6 +184,9 @@ void row_put(struct tree *tree, const struct row_key *key, const void *value, si
 
 void row_remove(struct tree *tree, const struct row_key *key)
 {
+    if (tree->undo != NULL) {
+        undo_note(tree, key);
+    }
     tree->digest = digest_with(tree->digest ^ DIGEST_REMOVED, key->bytes, key->len);
     tree->kv.remove(tree->kv.context, key->bytes, key->len);
 }

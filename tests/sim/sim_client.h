@@ -41,6 +41,7 @@ enum sim_write_kind {
     SIM_WRITE_STAGE,  /* a part of the next value of the own register */
     SIM_WRITE_COMMIT, /* the own register, from its parts */
     SIM_WRITE_DROP,   /* the parts, of which some came too late */
+    SIM_WRITE_MULTI,  /* a sequential node and the own register, or neither */
     SIM_WRITE_XATTR,  /* an attribute of the own register */
     SIM_WRITE_LOCK,   /* an ephemeral node that only one can have */
     SIM_WRITE_UNLOCK,

@@ -56,6 +56,7 @@ static void send_op(struct sim_client *client, const struct sim_write *write, Wi
     request.call = write->sequence << 1;
     request.sequence = write->sequence;
     request.answered_below = below;
+    request.tell_me = write->kind == SIM_WRITE_MULTI;
     request.body_case = WIRE__REQUEST__BODY_OP;
     request.op = op;
     Wire__ToReplica message = WIRE__TO_REPLICA__INIT;
@@ -170,6 +171,48 @@ static void send_xattr(struct sim_client *client, const struct sim_write *write,
     send_op(client, write, &op);
 }
 
+/* A create and a set; in each fourth value with a condition that does not hold. */
+static void send_multi(struct sim_client *client, const struct sim_write *write, const char *path)
+{
+    char data[48];
+    char value[32];
+    int data_len = snprintf(data, sizeof data, "%" PRIu64 ":%" PRIu64, client->id, write->value);
+    int value_len = snprintf(value, sizeof value, "%" PRIu64, write->value);
+    Wire__Address create_at = WIRE__ADDRESS__INIT;
+    create_at.path = wire_bytes("/q/n-", 5);
+    Wire__CreateOp create = WIRE__CREATE_OP__INIT;
+    create.at = &create_at;
+    create.kind = WIRE__KIND__KIND_FILE;
+    create.mode = 0755;
+    create.sequential = true;
+    create.data = wire_bytes(data, (size_t)data_len);
+    Wire__Address at = WIRE__ADDRESS__INIT;
+    at.path = wire_bytes(path, strlen(path));
+    Wire__WriteOp patch = WIRE__WRITE_OP__INIT;
+    patch.at = &at;
+    patch.truncate = true;
+    patch.append = wire_bytes(value, (size_t)value_len);
+    Wire__Address none = WIRE__ADDRESS__INIT;
+    none.path = wire_bytes("/none", 5);
+    Wire__CheckOp check = WIRE__CHECK_OP__INIT;
+    check.at = &none;
+    Wire__Part parts[] = {WIRE__PART__INIT, WIRE__PART__INIT, WIRE__PART__INIT};
+    Wire__Part *pointers[] = {&parts[0], &parts[1], &parts[2]};
+    parts[0].body_case = WIRE__PART__BODY_CREATE;
+    parts[0].create = &create;
+    parts[1].body_case = WIRE__PART__BODY_WRITE;
+    parts[1].write = &patch;
+    parts[2].body_case = WIRE__PART__BODY_CHECK;
+    parts[2].check = &check;
+    Wire__MultiOp multi = WIRE__MULTI_OP__INIT;
+    multi.parts = pointers;
+    multi.n_parts = write->value % 4 == 0 ? 3 : 2;
+    Wire__Op op = WIRE__OP__INIT;
+    op.body_case = WIRE__OP__BODY_MULTI;
+    op.multi = &multi;
+    send_op(client, write, &op);
+}
+
 static void send_unlock(struct sim_client *client, const struct sim_write *write)
 {
     Wire__Address at = WIRE__ADDRESS__INIT;
@@ -213,6 +256,9 @@ static void send_write(struct sim_client *client, const struct sim_write *write)
         break;
     case SIM_WRITE_DROP:
         send_drop(client, write);
+        break;
+    case SIM_WRITE_MULTI:
+        send_multi(client, write, path);
         break;
     case SIM_WRITE_XATTR:
         send_xattr(client, write, path);
@@ -296,7 +342,9 @@ static void begin_write(struct sim_client *client)
         begin_staged(client);
     } else if (dice < 40) {
         begin(client, SIM_WRITE_XATTR, ++client->values);
-    } else if (dice < 55) {
+    } else if (dice < 45) {
+        begin(client, SIM_WRITE_MULTI, ++client->values);
+    } else if (dice < 60) {
         if (client->has_lock) {
             client->has_lock = false; /* From here on it may be another's. */
             begin(client, SIM_WRITE_UNLOCK, 0);
@@ -348,7 +396,7 @@ static void write_answered(struct sim_client *client, struct sim_write *write,
     client->writes_done++;
     if (done.kind == SIM_WRITE_SETUP) {
         client->setup = done.value + 1;
-    } else if (err == ERR_OK && done.kind == SIM_WRITE_CREATE) {
+    } else if (err == ERR_OK && (done.kind == SIM_WRITE_CREATE || done.kind == SIM_WRITE_MULTI)) {
         char data[48];
         int len = snprintf(data, sizeof data, "%" PRIu64 ":%" PRIu64, client->id, done.value);
         CHECK(omap_put(sim->acked, data, (size_t)len, "", 0) == ERR_OK);

@@ -29,11 +29,14 @@ static bool take(void *arg, const struct proposal *proposal)
 
 static void add(struct proposals *proposals, uint64_t sequence, struct client *client)
 {
-    struct proposal_key key = {.kind = PROPOSAL_COMMAND, .a = 1, .b = sequence};
-    struct buffer bytes = {0};
-    assert_int_equal(buffer_append(&bytes, "x", 1), ERR_OK);
-    assert_int_equal(proposals_add(proposals, &key, client, sequence, &bytes), ERR_OK);
-    assert_null(bytes.data);
+    struct proposal proposal = {
+        .key = {.kind = PROPOSAL_COMMAND, .a = 1, .b = sequence},
+        .client = client,
+        .call = sequence,
+    };
+    assert_int_equal(buffer_append(&proposal.bytes, "x", 1), ERR_OK);
+    assert_int_equal(proposals_add(proposals, &proposal), ERR_OK);
+    assert_null(proposal.bytes.data);
 }
 
 static void each_is_offered_once_in_order_of_admission(void **state)
