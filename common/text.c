@@ -5,6 +5,7 @@
 #include "common/text.h"
 
 #include <stdint.h>
+#include <string.h>
 
 /* Length of the UTF-8 character at `bytes`; 0: none. Overlong forms and surrogates are none. */
 static size_t utf8_len(const uint8_t *bytes, size_t len)
@@ -52,6 +53,57 @@ enum err text_escape(struct buffer *out, const void *bytes, size_t len, bool bla
         }
         at += step;
         len -= step;
+    }
+    return err;
+}
+
+#define NO_DIGIT 16u
+
+static unsigned hex_digit(char letter)
+{
+    if (letter >= '0' && letter <= '9') {
+        return (unsigned)(letter - '0');
+    }
+    letter |= 0x20;
+    return letter >= 'a' && letter <= 'f' ? (unsigned)(letter - 'a') + 10u : NO_DIGIT;
+}
+
+/* The byte that the escape at `text` stands for, and its length; 0: it is none. */
+static size_t escape_at(const char *text, size_t len, uint8_t *out)
+{
+    if (len >= 2 && text[1] == '\\') {
+        *out = '\\';
+        return 2;
+    }
+    if (len >= 2 && text[1] == 'n') {
+        *out = '\n';
+        return 2;
+    }
+    if (len < 4 || text[1] != 'x' || hex_digit(text[2]) == NO_DIGIT ||
+        hex_digit(text[3]) == NO_DIGIT) {
+        return 0;
+    }
+    *out = (uint8_t)(hex_digit(text[2]) << 4 | hex_digit(text[3]));
+    return 4;
+}
+
+enum err text_unescape(struct buffer *out, const char *text, size_t len)
+{
+    enum err err = ERR_OK;
+
+    while (len > 0 && err == ERR_OK) {
+        const char *backslash = memchr(text, '\\', len);
+        size_t plain = backslash != NULL ? (size_t)(backslash - text) : len;
+        uint8_t byte = 0;
+        err = buffer_append(out, text, plain);
+        text += plain;
+        len -= plain;
+        if (len > 0 && err == ERR_OK) {
+            size_t step = escape_at(text, len, &byte);
+            err = step != 0 ? buffer_append_u8(out, byte) : ERR_INVALID;
+            text += step;
+            len -= step;
+        }
     }
     return err;
 }

@@ -442,7 +442,8 @@ static bool is_news(const Wire__Op *op)
 
 static bool is_growth_of_part(const Wire__Part *part)
 {
-    return part->body_case == WIRE__PART__BODY_CREATE || part->body_case == WIRE__PART__BODY_WRITE ||
+    return part->body_case == WIRE__PART__BODY_CREATE ||
+           part->body_case == WIRE__PART__BODY_WRITE ||
            (part->body_case == WIRE__PART__BODY_XATTR && !part->xattr->remove);
 }
 

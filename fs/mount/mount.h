@@ -56,6 +56,7 @@ struct mount {
     uint64_t last_stage;  /* send.c: names of staged writes */
 
     struct stream *streams; /* stream.c: open `.quorumfs/events` */
+    uint64_t ctl_number;    /* special.c: of the newest `.quorumfs/ctl` */
 
     /* task.c */
     struct task *tasks; /* requests of the kernel that wait */

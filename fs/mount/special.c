@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * `.quorumfs/status`, answered from memory whatever the ensemble does, `.quorumfs/members`, asked of
- * the replica, and the way to `.quorumfs/events` (stream.c). Handed requests by the ops, which know these nodeids from others.
+ * the replica, and the ways to `.quorumfs/events` (stream.c) and `.quorumfs/ctl` (ctl.c). Handed requests
+ * by the ops, which know these nodeids from others.
  */
 #include "fs/mount/special.h"
 
@@ -16,6 +17,7 @@
 #include "common/clock.h"
 #include "common/limits.h"
 #include "common/parse.h"
+#include "fs/mount/ctl.h"
 #include "fs/mount/ops.h"
 #include "fs/mount/replay.h"
 #include "fs/mount/stream.h"
@@ -31,11 +33,12 @@ enum special {
     SPECIAL_MEMBERS,
     SPECIAL_EVENTS,
     SPECIAL_EVENTS_SINCE, /* by name only: its nodeid carries the zxid */
+    SPECIAL_CTL,          /* each lookup finds another: its nodeid carries a number */
 };
 
-#define KIND_BITS 4
-#define KIND_MASK ((1u << KIND_BITS) - 1)
-#define SINCE_MAX ((1ull << (62 - KIND_BITS)) - 1)
+#define KIND_BITS  4
+#define KIND_MASK  ((1u << KIND_BITS) - 1)
+#define NUMBER_MAX ((1ull << (62 - KIND_BITS)) - 1)
 
 static const struct special_file {
     enum special special;
@@ -44,6 +47,7 @@ static const struct special_file {
     {SPECIAL_STATUS, "status"},
     {SPECIAL_MEMBERS, "members"},
     {SPECIAL_EVENTS, "events"},
+    {SPECIAL_CTL, "ctl"},
 };
 
 #define FILE_COUNT (sizeof special_files / sizeof special_files[0])
@@ -71,6 +75,8 @@ static mode_t mode_of(enum special special)
     case SPECIAL_STATUS:
     case SPECIAL_MEMBERS:
         return S_IFREG | 0444;
+    case SPECIAL_CTL:
+        return S_IFREG | 0666; /* what is done with it, everybody must be allowed to do */
     case SPECIAL_EVENTS:
     case SPECIAL_EVENTS_SINCE:
         break;
@@ -88,10 +94,16 @@ static void fill_stat(fuse_ino_t nodeid, struct stat *out)
     out->st_blksize = 4096;
 }
 
+/* The nodeid is for this lookup alone. */
+static bool has_number(fuse_ino_t nodeid)
+{
+    return kind_of(nodeid) == SPECIAL_EVENTS_SINCE || kind_of(nodeid) == SPECIAL_CTL;
+}
+
 static void reply_entry(fuse_req_t req, fuse_ino_t nodeid)
 {
     struct fuse_entry_param entry = {.ino = nodeid, .attr_timeout = CACHE_SECONDS};
-    entry.entry_timeout = kind_of(nodeid) == SPECIAL_EVENTS_SINCE ? 0.0 : CACHE_SECONDS;
+    entry.entry_timeout = has_number(nodeid) ? 0.0 : CACHE_SECONDS;
     fill_stat(nodeid, &entry.attr);
     (void)fuse_reply_entry(req, &entry);
 }
@@ -101,17 +113,27 @@ void special_lookup_folder(fuse_req_t req)
     reply_entry(req, SPECIAL_FOLDER_NODEID);
 }
 
+/* A write to `ctl` lasts as long as what it asks for, and the kernel locks the inode meanwhile: each
+ * open file has one of its own. */
+static fuse_ino_t next_ctl(struct mount *mount)
+{
+    mount->ctl_number = (mount->ctl_number + 1) & NUMBER_MAX;
+    return nodeid_of(SPECIAL_CTL) | mount->ctl_number << KIND_BITS;
+}
+
 void special_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     uint64_t since = 0;
     for (size_t i = 0; i < FILE_COUNT; i++) {
+        enum special special = special_files[i].special;
         if (parent == (SPECIAL_BIT | SPECIAL_FOLDER) && strcmp(special_files[i].name, name) == 0) {
-            reply_entry(req, nodeid_of(special_files[i].special));
+            reply_entry(req,
+                        special == SPECIAL_CTL ? next_ctl(ops_mount(req)) : nodeid_of(special));
             return;
         }
     }
     if (parent == SPECIAL_FOLDER_NODEID && strncmp(name, SINCE_NAME, sizeof SINCE_NAME - 1) == 0 &&
-        parse_u64(name + sizeof SINCE_NAME - 1, 0, SINCE_MAX, &since) == ERR_OK) {
+        parse_u64(name + sizeof SINCE_NAME - 1, 0, NUMBER_MAX, &since) == ERR_OK) {
         reply_entry(req, nodeid_of(SPECIAL_EVENTS_SINCE) | since << KIND_BITS);
         return;
     }
@@ -284,6 +306,10 @@ void special_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
         stream_open(req, named ? (nodeid & ~SPECIAL_BIT) >> KIND_BITS : STREAM_FROM_NOW, fi);
         return;
     }
+    if (kind_of(nodeid) == SPECIAL_CTL) {
+        ctl_open(req, fi);
+        return;
+    }
     if ((fi->flags & O_ACCMODE) != O_RDONLY) {
         (void)fuse_reply_err(req, EACCES);
         return;
@@ -303,6 +329,7 @@ void special_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     case SPECIAL_FOLDER:
     case SPECIAL_EVENTS:
     case SPECIAL_EVENTS_SINCE:
+    case SPECIAL_CTL:
         break;
     }
     task_fail(task, ERR_IS_DIR);
@@ -313,6 +340,10 @@ void special_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
 {
     if (is_stream(nodeid)) {
         stream_read(req, size, fi);
+        return;
+    }
+    if (kind_of(nodeid) == SPECIAL_CTL) {
+        ctl_read(req, size, fi);
         return;
     }
     const struct buffer *text = (const struct buffer *)(uintptr_t)fi->fh;
@@ -326,6 +357,8 @@ void special_write(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, size_t 
 {
     if (is_stream(nodeid)) {
         stream_write(req, bytes, size, fi);
+    } else if (kind_of(nodeid) == SPECIAL_CTL) {
+        ctl_write(req, bytes, size, fi);
     } else {
         (void)fuse_reply_err(req, EACCES);
     }
@@ -348,6 +381,10 @@ void special_release(fuse_req_t req, fuse_ino_t nodeid, const struct fuse_file_i
 {
     if (is_stream(nodeid)) {
         stream_release(req, fi);
+        return;
+    }
+    if (kind_of(nodeid) == SPECIAL_CTL) {
+        ctl_release(req, fi);
         return;
     }
     struct buffer *text = (struct buffer *)(uintptr_t)fi->fh;

@@ -124,8 +124,8 @@ struct tree_result {
     uint8_t nonce[16];   /* open, attach: of the command; how the asker knows its answer */
     bool session_opened; /* the sets of sessions changed so */
     bool session_attached;
-    bool session_closed; /* `session` is gone, with its ephemerals */
-    bool session_close;  /* the command was to close one, also if it was refused */
+    bool session_closed;           /* `session` is gone, with its ephemerals */
+    bool session_close;            /* the command was to close one, also if it was refused */
     size_t part_count;             /* of a transaction, else 0 */
     const struct tree_part *parts; /* valid until the next tree_apply */
     size_t change_count;

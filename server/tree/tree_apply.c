@@ -86,6 +86,14 @@ static enum err admit(struct tree *tree, const Wire__Command *command, struct ke
     return tree_answer_find(tree, command->session, command->sequence, kept, out_found);
 }
 
+/* It made one node and did nothing else: a cancel can take that back. */
+static bool is_create(const Wire__Op *op)
+{
+    return op->body_case == WIRE__OP__BODY_CREATE ||
+           (op->body_case == WIRE__OP__BODY_MULTI && op->multi->n_parts == 1 &&
+            op->multi->parts[0]->body_case == WIRE__PART__BODY_CREATE);
+}
+
 /* A command of a session: applied at most once. */
 static enum err apply_once(struct apply *apply, const Wire__Command *command)
 {
@@ -108,7 +116,7 @@ static enum err apply_once(struct apply *apply, const Wire__Command *command)
         .zxid = out->zxid,
         .ino = out->ino,
         .has_node = out->has_attr,
-        .created = command->op->body_case == WIRE__OP__BODY_CREATE && out->err == ERR_OK,
+        .created = is_create(command->op) && out->err == ERR_OK,
         .part_count = out->part_count,
         .parts = apply->tree->parts,
     };

@@ -32,8 +32,8 @@ void undo_note(struct tree *tree, const struct row_key *key)
     bool was_there = tree->kv.get(tree->kv.context, key->bytes, key->len, &undo->value);
     /* A value of no bytes is a value. */
     const void *value = undo->value.len != 0 ? (const void *)undo->value.data : "";
-    CHECK(omap_put(undo->rows, key->bytes, key->len, was_there ? value : NULL,
-                   undo->value.len) == ERR_OK);
+    CHECK(omap_put(undo->rows, key->bytes, key->len, was_there ? value : NULL, undo->value.len) ==
+          ERR_OK);
 }
 
 static void begin(struct tree *tree, struct tree_undo *undo)
@@ -83,6 +83,11 @@ static enum err check(struct apply *apply, const Wire__CheckOp *op)
 
     if (err == ERR_OK && op->if_version && op->version != at->node->attr.version) {
         err = ERR_BAD_VERSION;
+    }
+    if (err == ERR_OK) {
+        apply->out->ino = at->node->attr.ino;
+        apply->out->has_attr = true;
+        apply->out->attr = at->node->attr;
     }
     return err;
 }
@@ -154,12 +159,17 @@ enum err tree_multi(struct apply *apply, const Wire__MultiOp *op)
         roll_back(tree);
         for (size_t i = 0; i < op->n_parts; i++) {
             if (i + 1 != tried) {
-                parts[i] =
-                    (struct tree_part){.err = i < tried ? ERR_ROLLED_BACK : ERR_NOT_TRIED};
+                parts[i] = (struct tree_part){.err = i < tried ? ERR_ROLLED_BACK : ERR_NOT_TRIED};
             }
         }
     }
     end(tree);
+    if (op->n_parts == 1) {
+        apply->out->ino = parts[0].ino;
+        apply->out->has_attr = parts[0].has_attr;
+        apply->out->attr = parts[0].attr;
+        apply->out->name = parts[0].name;
+    }
     apply->out->part_count = op->n_parts;
     apply->out->parts = parts;
     return err;

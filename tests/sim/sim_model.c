@@ -609,8 +609,7 @@ void sim_model_check_write(struct sim_client *client, uint64_t sequence, const W
     }
     const ProtobufCBinaryData *name = answer->n_parts > 0 ? &answer->parts[0]->name : &answer->name;
     if (outcome->err == ERR_OK && name->len > 0 &&
-        (name->len != strlen(outcome->name) ||
-         memcmp(name->data, outcome->name, name->len) != 0)) {
+        (name->len != strlen(outcome->name) || memcmp(name->data, outcome->name, name->len) != 0)) {
         sim_failed(sim, "a create has another name", answer->zxid, sequence);
     }
 }

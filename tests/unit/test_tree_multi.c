@@ -283,6 +283,36 @@ static void the_answer_of_one_that_failed_is_kept_too(void **state)
     assert_int_equal(err_of(fixture, 1), ERR_NO_NODE);
 }
 
+static enum err cancel(struct tree_fixture *fixture, uint64_t sequence)
+{
+    Wire__CancelOp body = WIRE__CANCEL_OP__INIT;
+    Wire__Op op = WIRE__OP__INIT;
+
+    body.sequence = sequence;
+    op.body_case = WIRE__OP__BODY_CANCEL;
+    op.cancel = &body;
+    return fixture_apply(fixture, &op);
+}
+
+static void a_cancel_takes_back_one_create_and_nothing_else(void **state)
+{
+    struct tree_fixture *fixture = *state;
+    struct multi one = {0};
+    struct multi two = {0};
+    struct node_attr attr;
+
+    add_create(&one, "/d/x", NODE_FILE);
+    assert_int_equal(apply(fixture, &one), ERR_OK);
+    assert_int_equal(cancel(fixture, fixture->sequence), ERR_CANCELED);
+    assert_int_equal(fixture_lookup(fixture, "/d/x", &attr), ERR_NO_NODE);
+    add_create(&two, "/d/x", NODE_FILE);
+    add_write(&two, "/d/x", "text");
+    assert_int_equal(apply(fixture, &two), ERR_OK);
+    assert_int_equal(cancel(fixture, fixture->sequence), ERR_OK);
+    assert_int_equal(fixture->result.part_count, 2);
+    fixture_expect_data(fixture, "/d/x", "text");
+}
+
 static void what_is_no_multi_is_malformed(void **state)
 {
     struct tree_fixture *fixture = *state;
@@ -466,6 +496,7 @@ int main(int argc, char **argv)
         test_of(an_ephemeral_that_was_taken_back_is_not_remembered),
         test_of(the_answer_is_kept_whole),
         test_of(the_answer_of_one_that_failed_is_kept_too),
+        test_of(a_cancel_takes_back_one_create_and_nothing_else),
         test_of(what_is_no_multi_is_malformed),
         cmocka_unit_test_setup_teardown(old_replicas_do_not_know_it, fixture_setup,
                                         fixture_teardown),
