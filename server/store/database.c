@@ -226,5 +226,6 @@ void database_close(struct database *database)
     if (database->write_options != NULL) {
         rocksdb_writeoptions_destroy(database->write_options);
     }
+    free(database->folder);
     free(database);
 }

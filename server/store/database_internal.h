@@ -10,6 +10,7 @@
 #include "server/store/database.h"
 
 struct database {
+    char *folder;                             /* owned */
     rocksdb_t *db;                            /* owned */
     rocksdb_readoptions_t *read_options;      /* owned; of single rows */
     rocksdb_readoptions_t *persisted_options; /* owned; of single rows in files */

@@ -240,7 +240,7 @@ enum err database_open(const struct store_options *options, struct database **ou
         goto out;
     }
     database = calloc(1, sizeof(*database));
-    if (database == NULL) {
+    if (database == NULL || (database->folder = strdup(options->folder)) == NULL) {
         err = ERR_MEMORY;
         (void)buffer_printf(error, "cannot open the store: %s", err_text(err));
         goto out;

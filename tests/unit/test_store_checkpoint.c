@@ -206,6 +206,56 @@ static void checkpoint_that_fails_leaves_nothing(void **arg)
     store_fixture_check(&state->fixture, state->model);
 }
 
+/* Values that lie in blob files, rewritten until old files are garbage, while checkpoints are made. */
+static void large_rows_that_are_rewritten_are_whole_in_a_checkpoint(void **arg)
+{
+    static char value[16 * KIB];
+    struct state *state = *arg;
+    struct store *store = state->fixture.store;
+    enum err err = ERR_OK;
+
+    for (unsigned round = 0; round < 8; round++) {
+        for (unsigned i = 0; i < 100; i++) {
+            char key[16];
+            (void)snprintf(key, sizeof(key), "large-%u", i);
+            memset(value, 'a' + (int)((round + i) % 26), sizeof(value) - 1);
+            store_fixture_put(&state->fixture, key, value);
+            assert_int_equal(omap_put(state->model, key, strlen(key), value, sizeof(value) - 1),
+                             ERR_OK);
+        }
+        struct omap *then = store_fixture_copy(state->model);
+        assert_int_equal(store_checkpoint_start(store, state->folder), ERR_OK);
+        while (!store_checkpoint_poll(store, &err)) {
+            state->now_ms += OVERLAY_FREEZE_MS;
+            store_poll(store, state->now_ms, 0);
+            store_fixture_wait(&state->fixture);
+        }
+        assert_int_equal(err, ERR_OK);
+        check_checkpoint(state, then);
+        omap_free(then);
+    }
+    store_fixture_check(&state->fixture, state->model);
+}
+
+static void what_an_ended_process_left_is_in_nobodys_way(void **arg)
+{
+    struct state *state = *arg;
+    char path[128];
+    FILE *file = NULL;
+
+    (void)snprintf(path, sizeof(path), "%s.tmp", state->folder);
+    assert_int_equal(mkdir(path, 0700), 0);
+    (void)snprintf(path, sizeof(path), "%s.tmp/CURRENT", state->folder);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fclose(file), 0);
+    change(state, 20);
+    assert_int_equal(store_checkpoint_start(state->fixture.store, state->folder), ERR_OK);
+    assert_int_equal(wait_for_checkpoint(state), ERR_OK);
+    assert_int_not_equal(access(path, F_OK), 0);
+    check_checkpoint(state, state->model);
+}
+
 static void close_in_the_middle_of_a_checkpoint_loses_no_row(void **arg)
 {
     struct state *state = *arg;
@@ -272,6 +322,8 @@ int main(void)
         TEST(checkpoint_of_an_empty_store_is_an_empty_store),
         TEST(only_one_checkpoint_is_made_at_a_time),
         TEST(checkpoint_that_fails_leaves_nothing),
+        TEST(large_rows_that_are_rewritten_are_whole_in_a_checkpoint),
+        TEST(what_an_ended_process_left_is_in_nobodys_way),
         TEST(close_in_the_middle_of_a_checkpoint_loses_no_row),
         TEST(persisted_rows_are_those_of_the_last_flush),
     };
