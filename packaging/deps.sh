@@ -11,7 +11,7 @@ packages="
     libxxhash-dev uthash-dev libinih-dev libssl-dev libjansson-dev libsystemd-dev libbsd-dev
     libcmocka-dev bats shellcheck nginx-light
     inotify-tools attr faketime e2fsprogs iproute2 nftables procps rsync python3
-    git fio stress-ng sqlite3 vim-tiny zip unzip
+    git fio stress-ng sqlite3 vim-tiny zip unzip entr
 "
 
 if ! command -v dpkg-query >/dev/null; then

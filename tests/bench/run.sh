@@ -70,6 +70,8 @@ BATS_TEST_COMPLETED=1 ensemble_teardown
 trap - EXIT
 tests/bench/mount.sh
 echo
+tests/bench/inotify.sh
+echo
 tests/bench/failover.sh
 echo
 tests/bench/catchup.sh

@@ -364,6 +364,7 @@ serves_text()
 
 @test "nginx behind --check and --exec never loads a bad or a half configuration" {
     start_ensemble 1
+    mount_tree a 1
     local i whole
     PORT_NGINX=$(free_ports 1)
     mkdir "$T/nginx"
@@ -388,21 +389,27 @@ PYTHON
         --check "/usr/sbin/nginx -q -t -p '$T/nginx' -e stderr -c \"\$QUORUMFS_FILE\"" \
         --exec "cp \"\$QUORUMFS_FILE\" '$T/nginx/conf.new' && mv '$T/nginx/conf.new' '$T/nginx/conf' &&
             kill -HUP \$(cat '$T/nginx/pid')"
-    for i in $(seq 1 100); do
+    for i in $(seq 1 200); do
         case $((i % 4)) in
         1) nginx_config "bad $i" | sed 's/access_log off;/no_such_directive;/' ;;
         2) whole=$(nginx_config "bad $i") && printf %s "${whole:0:$((${#whole} / 2))}" ;;
         *) nginx_config "good $i" ;;
         esac >"$T/next"
-        ctl 1 set /conf - <"$T/next"
+        # Good and bad ones by both ways.
+        if [ $((i / 4 % 2)) -eq 0 ]; then
+            cat "$T/next" >"$T/a/conf"
+        else
+            cat "$T/next" >"$T/a/conf.new"
+            mv "$T/a/conf.new" "$T/a/conf"
+        fi
         [ $((i % 10)) -ne 0 ] || sleep 0.2
     done
-    wait_for 10 serves_text "good 100"
+    wait_for 10 serves_text "good 200"
     touch "$T/stop"
     wait_for 10 test -e "$T/seen"
     cat "$T/seen"
     [ "$(grep -cv '^good ' "$T/seen")" -eq 0 ]
-    [ "$(wc -l <"$T/seen")" -ge 5 ]
+    [ "$(wc -l <"$T/seen")" -ge 10 ]
     # The running one was never given what it could not load.
     [ "$(grep -cE '\[(emerg|alert)\]' "$T/nginx/error.log")" -eq 0 ]
     grep -q "the check ended with 1; the state before stays" "$T/exec.err"
