@@ -176,7 +176,7 @@ attributes() { find . -printf '%P|%y|%m|%U:%G|%T@|%l\n' | sort; }
 
 @test ".quorumfs is hidden from ls, tells the state of the mount and the members, and stays as it is" {
     [ -z "$(ls -A "$A")" ]
-    [ "$(ls "$A/.quorumfs")" = "$(printf 'events\nmembers\nstatus')" ]
+    [ "$(ls "$A/.quorumfs")" = "$(printf 'ctl\nevents\nmembers\nstatus')" ]
     [ "$(awk '$1 == "state" { print $2 }' "$A/.quorumfs/status")" = ok ]
     for word in session replica server leader zxid lag stale_ms lost_closes unpublished; do
         grep -q "^$word " "$A/.quorumfs/status"
