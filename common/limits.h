@@ -43,6 +43,7 @@
 #define SEND_QUEUE_BYTES_MAX       (16u * MIB) /* unsent bytes of one connection; above: closed */
 #define PROMISES_PER_SESSION_MAX   1000000u    /* callbacks; at the limit the oldest is revoked */
 #define PASSWORD_BYTES             16u         /* of a session */
+#define LOCKS_PER_SESSION_MAX      65536u      /* locks held and waited for */
 #define SESSION_TIMEOUT_MS_MIN     1000u
 #define SESSION_TIMEOUT_MS_MAX     600000u
 #define SESSION_TIMEOUT_MS_DEFAULT 10000u

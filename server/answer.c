@@ -379,6 +379,34 @@ static void read_children(struct replica *replica, struct client *client,
     free(page.entries);
 }
 
+static void read_lock(struct replica *replica, struct client *client, const Wire__LockRead *read,
+                      Wire__Answer *answer)
+{
+    enum lock_space space = (enum lock_space)read->space;
+    struct tree_lock wanted = {
+        .type = (enum lock_type)read->type,
+        .session = client->session,
+        .owner = read->owner,
+        .start = read->start,
+        .end = read->end,
+    };
+    struct tree_lock found;
+    Wire__Lock lock = WIRE__LOCK__INIT;
+    if (read->type != WIRE__LOCK_TYPE__LOCK_TYPE_NONE &&
+        tree_lock_conflict(replica->tree, read->ino, space, &wanted, &found)) {
+        lock.type = (Wire__LockType)found.type;
+        lock.start = found.start;
+        lock.end = found.end;
+        lock.session = found.session;
+        lock.pid = found.pid;
+        answer->lock = &lock;
+    }
+    answer->queued =
+        read->ticket != 0 && tree_lock_waits(replica->tree, read->ino, space, read->ticket);
+    answer->fence = tree_lock_fence(replica->tree, read->ino);
+    send_answer(replica, client, answer);
+}
+
 static void read_statfs(struct replica *replica, struct client *client, Wire__Answer *answer)
 {
     answer->total_nodes = tree_node_count(replica->tree);
@@ -409,6 +437,9 @@ void answer_read(struct replica *replica, struct client *client, const Wire__Req
     case WIRE__REQUEST__BODY_XATTRS:
         answer.grant = grant_begin(client);
         read_xattrs(replica, client, request, &answer);
+        break;
+    case WIRE__REQUEST__BODY_LOCK:
+        read_lock(replica, client, request->lock, &answer);
         break;
     case WIRE__REQUEST__BODY_STATFS:
         read_statfs(replica, client, &answer);
@@ -498,6 +529,7 @@ void answer_write(struct replica *replica, struct client *client, uint64_t call,
         grant(replica, client, &answer, result->to_parent_attr.ino);
     }
     answer.name = wire_bytes(result->name.bytes, result->name.len);
+    answer.queued = result->queued;
     if (result->part_count != 0) {
         parts = parts_to_wire(result);
         if (parts == NULL) {

@@ -72,8 +72,30 @@ static bool wants_events(struct replica *replica, const struct tree_result *resu
     return result->session_closed || (proposal != NULL && proposal->tell_me);
 }
 
+/* Tells those of this replica's clients that have a lock now for which they waited. */
+static void send_grants(struct replica *replica, const struct tree_result *result)
+{
+    for (size_t i = 0; i < result->grant_count; i++) {
+        const struct tree_grant *granted = &result->grants[i];
+        const struct session *session = sessions_find(replica->sessions, granted->session);
+        if (session == NULL || session->client == NULL) {
+            continue; /* Another replica's; or it asks when it is back. */
+        }
+        Wire__Event event = WIRE__EVENT__INIT;
+        event.zxid = replica->applied_index;
+        event.kind = WIRE__EVENT_KIND__EVENT_LOCK_GRANTED;
+        event.ino = granted->ino;
+        event.ticket = granted->ticket;
+        Wire__ToClient message = WIRE__TO_CLIENT__INIT;
+        message.body_case = WIRE__TO_CLIENT__BODY_EVENT;
+        message.event = &event;
+        client_send(replica, session->client, &message);
+    }
+}
+
 void requests_events(struct replica *replica, const struct tree_result *result)
 {
+    send_grants(replica, result);
     if (watches_count(replica->watches) == 0) {
         return;
     }

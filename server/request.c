@@ -420,6 +420,7 @@ static bool is_news(const Wire__Op *op)
     case WIRE__OP__BODY_STAGE:
     case WIRE__OP__BODY_XATTR:
     case WIRE__OP__BODY_MULTI:
+    case WIRE__OP__BODY_LOCK:
         return true;
     case WIRE__OP__BODY_WRITE:
         return op->write->stage != 0 || op->write->stage_parts != 0;

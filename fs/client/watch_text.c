@@ -21,6 +21,7 @@ const char *watch_text_event(const Wire__Change *change)
         return "removed";
     case WIRE__EVENT_KIND__EVENT_RENAMED:
         return change->exchanged ? "exchanged" : "renamed";
+    case WIRE__EVENT_KIND__EVENT_LOCK_GRANTED:
     case WIRE__EVENT_KIND__EVENT_NONE:
     case WIRE__EVENT_KIND__EVENT_RESYNC:
     case WIRE__EVENT_KIND__EVENT_REVOKED:

@@ -190,6 +190,7 @@ void changes_event(struct mount *mount, const Wire__Event *event)
     case WIRE__EVENT_KIND__EVENT_REVOKED:
         node_unknown(mount, event);
         break;
+    case WIRE__EVENT_KIND__EVENT_LOCK_GRANTED: /* mount.c */
     case WIRE__EVENT_KIND__EVENT_NONE:
     case _WIRE__EVENT_KIND_IS_INT_SIZE:
         break;

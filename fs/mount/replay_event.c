@@ -337,6 +337,7 @@ void replay_event(struct mount *mount, const Wire__Event *event, bool had_data)
         break;
     case WIRE__EVENT_KIND__EVENT_RESYNC:
     case WIRE__EVENT_KIND__EVENT_REVOKED:
+    case WIRE__EVENT_KIND__EVENT_LOCK_GRANTED:
     case WIRE__EVENT_KIND__EVENT_NONE:
     case _WIRE__EVENT_KIND_IS_INT_SIZE:
         break;

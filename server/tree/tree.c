@@ -131,6 +131,7 @@ void tree_free(struct tree *tree)
         return;
     }
     free(tree->parts);
+    buffer_done(&tree->grants);
     buffer_done(&tree->value);
     buffer_done(&tree->large);
     buffer_done(&tree->data);

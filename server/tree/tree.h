@@ -32,6 +32,15 @@ enum node_kind { /* the numbers of wire.proto's Kind */
     NODE_BLOCK_DEVICE = 8,
 };
 
+enum lifetime { /* the numbers of wire.proto's Lifetime */
+    LIFETIME_PERSISTENT = 0,
+    LIFETIME_SESSION = 1,
+    LIFETIME_FD = 2,
+    LIFETIME_PROCESS = 3,
+    LIFETIME_PARENT = 4,
+    LIFETIME_GROUP = 5,
+};
+
 /* All about a node but its data; the fields are those of wire.proto's Attr. */
 struct node_attr {
     uint64_t ino;
@@ -59,6 +68,7 @@ struct node_attr {
     uint64_t subdirs;
     uint64_t owner;
     bool has_xattrs;
+    enum lifetime lifetime; /* policy of a directory */
 };
 
 enum change_kind { /* the numbers of wire.proto's EventKind */
@@ -103,6 +113,13 @@ struct tree_part {
     struct node_name name; /* create: the name, with its sequence number */
 };
 
+/* A lock that was waited for is its session's now. */
+struct tree_grant {
+    uint64_t session;
+    uint64_t ino;
+    uint64_t ticket;
+};
+
 /* The outcome of one command. */
 struct tree_result {
     enum err err;
@@ -130,6 +147,9 @@ struct tree_result {
     const struct tree_part *parts; /* valid until the next tree_apply */
     size_t change_count;
     const struct tree_change *changes; /* in order; valid until the next tree_apply */
+    bool queued; /* lock: it is waited for (replayed: still); zxid: its ticket */
+    size_t grant_count;
+    const struct tree_grant *grants; /* valid until the next tree_apply */
 };
 
 struct tree_entry {
@@ -223,6 +243,34 @@ enum err tree_children(struct tree *tree, const struct tree_address *at,
 
 /* The absolute path of a node, NUL-terminated behind len. ERR_STALE. */
 enum err tree_path(struct tree *tree, uint64_t ino, struct buffer *out);
+
+enum lock_space { /* the numbers of wire.proto's LockSpace */
+    LOCK_FLOCK = 1,
+    LOCK_RANGE = 2,
+};
+
+enum lock_type { /* the numbers of wire.proto's LockType */
+    LOCK_NONE = 0,
+    LOCK_READ = 1,
+    LOCK_WRITE = 2,
+};
+
+struct tree_lock {
+    enum lock_type type;
+    uint64_t session;
+    uint64_t owner;
+    uint64_t start;
+    uint64_t end;  /* last byte */
+    uint64_t zxid; /* since when it is held; of one that waits: its ticket */
+    uint32_t pid;
+};
+
+/* Whether a lock of another owner is in the way of `wanted`; *out is one of those. */
+bool tree_lock_conflict(struct tree *tree, uint64_t ino, enum lock_space space,
+                        const struct tree_lock *wanted, struct tree_lock *out);
+bool tree_lock_waits(struct tree *tree, uint64_t ino, enum lock_space space, uint64_t ticket);
+/* The zxid of the newest lock held on the node; 0: none is. */
+uint64_t tree_lock_fence(struct tree *tree, uint64_t ino);
 
 uint64_t tree_node_count(const struct tree *tree);
 uint64_t tree_data_bytes(const struct tree *tree);

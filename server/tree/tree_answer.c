@@ -7,7 +7,8 @@
  *   1. A slot holds the newest sequence that was applied (or canceled) for it; it never goes back.
  *      So a command that comes again meets its own answer, or one newer than it: it is never
  *      applied a second time, even when its client broke the window.
- *   2. What is kept says what was done, not what the node looked like: attributes are read anew.
+ *   2. What is kept says what was done, not what the node looked like: attributes, and whether a lock
+ *      is still waited for, are read anew.
  */
 #include <string.h>
 
@@ -35,8 +36,26 @@ enum part_offset {
 
 enum answer_flag {
     FLAG_HAS_NODE = 1,
-    FLAG_CREATED = 2
+    FLAG_CREATED = 2,
+    FLAG_QUEUED_FLOCK = 4,
+    FLAG_QUEUED_RANGE = 8,
 };
+
+static uint8_t queued_from_flags(uint8_t flags)
+{
+    if ((flags & FLAG_QUEUED_FLOCK) != 0) {
+        return LOCK_FLOCK;
+    }
+    return (flags & FLAG_QUEUED_RANGE) != 0 ? LOCK_RANGE : 0;
+}
+
+static uint8_t queued_to_flags(uint8_t space)
+{
+    if (space == LOCK_FLOCK) {
+        return FLAG_QUEUED_FLOCK;
+    }
+    return space == LOCK_RANGE ? FLAG_QUEUED_RANGE : 0;
+}
 
 /* What the row has behind ANSWER_PARTS. */
 static void decode_parts(struct tree *tree, const struct buffer *row, struct kept_answer *out)
@@ -77,6 +96,7 @@ enum err tree_answer_find(struct tree *tree, uint64_t session, uint64_t sequence
         .ino = get_be64(row + ANSWER_INO),
         .has_node = (row[ANSWER_FLAGS] & FLAG_HAS_NODE) != 0,
         .created = (row[ANSWER_FLAGS] & FLAG_CREATED) != 0,
+        .queued = queued_from_flags(row[ANSWER_FLAGS]),
     };
     if (out->sequence > sequence) {
         return ERR_ANSWER_LOST;
@@ -103,7 +123,7 @@ void tree_answer_keep(struct tree *tree, uint64_t session, const struct kept_ans
     row = buffer_reserve(&tree->value, len);
     CHECK(row != NULL);
     row[ANSWER_VERSION_OF_FORMAT] = ANSWER_FORMAT;
-    row[ANSWER_FLAGS] = flags_of(kept->has_node, kept->created);
+    row[ANSWER_FLAGS] = flags_of(kept->has_node, kept->created) | queued_to_flags(kept->queued);
     put_be16(row + ANSWER_ERR, (uint16_t)kept->err);
     put_be64(row + ANSWER_SEQUENCE, kept->sequence);
     put_be64(row + ANSWER_ZXID, kept->zxid);
@@ -168,6 +188,10 @@ static void fill_in(struct apply *apply, const struct kept_answer *kept)
     out->err = kept->err;
     out->zxid = kept->zxid;
     out->ino = kept->ino;
+    if (kept->queued != 0) {
+        out->queued =
+            tree_lock_waits(apply->tree, kept->ino, (enum lock_space)kept->queued, kept->zxid);
+    }
     place_init(at);
     fill_in_parts(apply, kept);
     if (!kept->has_node || !node_load(apply->tree, kept->ino, at->node)) {

@@ -8,7 +8,8 @@
  *
  * Invariants:
  *   1. Entries are applied one after the other, without a gap.
- *   2. A refused operation has written nothing; only its answer is kept.
+ *   2. A refused operation has written nothing; only its answer is kept. (But for an flock that is to
+ *      be turned into one of the other type and cannot: it is gone, as on Linux.)
  *   3. The state row is written once an entry, as the last one: rows and applied index belong
  *      together.
  */
@@ -60,6 +61,8 @@ static enum err apply_op(struct apply *apply, const Wire__Op *op)
         return tree_xattr_set(apply, op->xattr);
     case WIRE__OP__BODY_MULTI:
         return tree_multi(apply, op->multi);
+    case WIRE__OP__BODY_LOCK:
+        return tree_lock(apply, op->lock);
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;
@@ -117,6 +120,7 @@ static enum err apply_once(struct apply *apply, const Wire__Command *command)
         .ino = out->ino,
         .has_node = out->has_attr,
         .created = is_create(command->op) && out->err == ERR_OK,
+        .queued = out->queued ? (uint8_t)command->op->lock->space : 0,
         .part_count = out->part_count,
         .parts = apply->tree->parts,
     };
@@ -167,6 +171,7 @@ void tree_apply(struct tree *tree, const struct tree_entry *entry, struct tree_r
 
     CHECK_OP(entry->index, ==, tree->index + 1);
     tree_event_clear(tree);
+    buffer_clear(&tree->grants);
     *out = (struct tree_result){.zxid = entry->index};
     tree->index = entry->index;
     tree->term = entry->term;
@@ -181,4 +186,6 @@ void tree_apply(struct tree *tree, const struct tree_entry *entry, struct tree_r
     tree_state_store(tree);
     out->change_count = tree->change_count;
     out->changes = tree->changes;
+    out->grant_count = tree->grants.len / sizeof(struct tree_grant);
+    out->grants = (const void *)tree->grants.data;
 }

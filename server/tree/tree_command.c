@@ -51,6 +51,22 @@ static bool xattr_is_valid(const Wire__XattrOp *op)
            !(op->remove && op->value.len != 0);
 }
 
+static bool lock_is_valid(const Wire__LockOp *op)
+{
+    bool is_flock = op->space == WIRE__LOCK_SPACE__LOCK_SPACE_FLOCK;
+
+    if (op->space == WIRE__LOCK_SPACE__LOCK_SPACE_NONE) {
+        return false;
+    }
+    if (op->cancel != 0) {
+        return op->type == WIRE__LOCK_TYPE__LOCK_TYPE_NONE && !op->wait;
+    }
+    if (op->wait && op->type == WIRE__LOCK_TYPE__LOCK_TYPE_NONE) {
+        return false;
+    }
+    return op->start <= op->end && (!is_flock || (op->start == 0 && op->end == UINT64_MAX));
+}
+
 static bool part_is_valid(const Wire__Part *part)
 {
     switch (part->body_case) {
@@ -128,6 +144,8 @@ static bool op_is_valid(const Wire__Op *op)
         return xattr_is_valid(op->xattr);
     case WIRE__OP__BODY_MULTI:
         return multi_is_valid(op->multi);
+    case WIRE__OP__BODY_LOCK:
+        return lock_is_valid(op->lock);
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;

@@ -52,6 +52,7 @@ struct tree {
     struct tree_change *changes;
     size_t change_count;
     size_t change_capacity;
+    struct buffer grants;    /* struct tree_grant each, of this entry */
     struct tree_part *parts; /* of the newest transaction */
     struct tree_undo *undo;  /* of the transaction that is being applied, or NULL */
 };
@@ -170,6 +171,47 @@ enum err tree_session_open(struct apply *apply, const Wire__SessionOpenOp *op);
 enum err tree_session_attach(struct apply *apply, const Wire__SessionAttachOp *op);
 enum err tree_session_close(struct apply *apply, const Wire__SessionCloseOp *op);
 
+/* ---- tree_lock.c ---- */
+
+enum err tree_lock(struct apply *apply, const Wire__LockOp *op);
+/* The end of the session: its locks go to those that wait for them. */
+void tree_locks_drop(struct apply *apply, uint64_t session);
+
+/* ---- tree_lock_row.c: the rows of locks ---- */
+
+struct lock_set {
+    uint64_t ino;
+    enum lock_space space;
+};
+
+enum lock_state {
+    LOCK_HELD = 'h',
+    LOCK_WAITS = 'w',
+};
+
+/* Calls each() until it returns false: those held in order of (session, owner, start), those that wait
+ * in order of their tickets. */
+typedef bool lock_fn(void *arg, const struct tree_lock *lock);
+void lock_each(struct tree *tree, struct lock_set set, enum lock_state state, lock_fn *each,
+               void *arg);
+/* Those held by one owner, by start. */
+void lock_each_of_owner(struct tree *tree, struct lock_set set, const struct tree_lock *owner,
+                        lock_fn *each, void *arg);
+/* All of a session: those of one owner too, if it is not NULL. */
+typedef bool lock_of_session_fn(void *arg, struct lock_set set, enum lock_state state,
+                                uint64_t owner, uint64_t start_or_ticket);
+void lock_each_of_session(struct tree *tree, uint64_t session, const uint64_t *owner,
+                          lock_of_session_fn *each, void *arg);
+bool lock_load(struct tree *tree, struct lock_set set, enum lock_state state,
+               const struct tree_lock *which, struct tree_lock *out);
+void lock_store(struct tree *tree, struct lock_set set, enum lock_state state,
+                const struct tree_lock *lock);
+/* It is there. */
+void lock_remove(struct tree *tree, struct lock_set set, enum lock_state state,
+                 const struct tree_lock *lock);
+/* Held and waited for by the session. */
+uint64_t lock_count(struct tree *tree, uint64_t session);
+
 /* ---- tree_answer.c ---- */
 
 struct kept_answer {
@@ -179,6 +221,7 @@ struct kept_answer {
     uint64_t ino;
     bool has_node;
     bool created;
+    uint8_t queued;          /* lock: the space that it is waited for in; else 0 */
     size_t part_count;       /* of a transaction; else 0 */
     struct tree_part *parts; /* found: err, ino and created of each; tree_parts_reserve's */
 };

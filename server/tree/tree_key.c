@@ -139,6 +139,28 @@ struct row_key key_of_part(uint64_t session, uint64_t stage, uint32_t part)
     return key;
 }
 
+struct row_key key_of_locks(uint64_t ino, uint8_t space, uint8_t state)
+{
+    struct row_key key = key_of_number('L', ino);
+
+    key.bytes[9] = space;
+    key.bytes[10] = state;
+    key.len = 11;
+    return key;
+}
+
+struct row_key key_of_session_locks(uint64_t session)
+{
+    return key_of_number('K', session);
+}
+
+void key_append_be64(struct row_key *key, uint64_t number)
+{
+    CHECK_OP(key->len + 8, <=, ROW_KEY_BYTES_MAX);
+    put_be64(key->bytes + key->len, number);
+    key->len += 8;
+}
+
 struct row_key key_of_state(void)
 {
     return (struct row_key){.len = 2, .bytes = {'M', 's'}};

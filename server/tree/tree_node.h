@@ -18,6 +18,10 @@
  *     'T' be64(session)                    be64: what all stages of the session take
  *     'T' be64(session) be64(stage)        what is known of a staged write
  *     'T' be64(session) be64(stage) be32(part)
+ *     'L' be64(ino) space 'h' be64(session) be64(owner) be64(start)   a lock that is held
+ *     'L' be64(ino) space 'w' be64(ticket)                            one that is waited for
+ *     'K' be64(session)                    be64: count of its locks
+ *     'K' be64(session) be64(owner) state space be64(ino) be64(start or ticket)   empty: where one is
  *     'M' 's', 'M' 'm'                     state of the tree, newest members entry
  */
 #ifndef QUORUMFS_TREE_NODE_H
@@ -58,6 +62,10 @@ struct row_key key_of_answer(uint64_t session, uint64_t sequence);
 struct row_key key_of_staged(uint64_t session);
 struct row_key key_of_stage(uint64_t session, uint64_t stage);
 struct row_key key_of_part(uint64_t session, uint64_t stage, uint32_t part);
+/* `space` is an enum lock_space, `state` 'h' or 'w'; what follows is appended by tree_lock_row.c. */
+struct row_key key_of_locks(uint64_t ino, uint8_t space, uint8_t state);
+struct row_key key_of_session_locks(uint64_t session);
+void key_append_be64(struct row_key *key, uint64_t number);
 struct row_key key_of_state(void);
 struct row_key key_of_members(void);
 

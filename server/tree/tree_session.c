@@ -2,7 +2,7 @@
  *
  * Sessions: opened, attached and closed by log entries, and by nothing else. Handed operations by
  * tree_apply.c; hands the ephemeral nodes of an ended session to tree_dir.c,
- * its staged writes to tree_stage.c.
+ * its staged writes to tree_stage.c, its locks to tree_lock.c.
  *
  * Invariants:
  *   1. A session's id is the index of the entry that opened it: never used again.
@@ -186,6 +186,7 @@ enum err tree_session_close(struct apply *apply, const Wire__SessionCloseOp *op)
     buffer_done(&inos);
     tree_answers_drop(tree, session.id);
     tree_stages_drop(tree, session.id);
+    tree_locks_drop(apply, session.id);
     key = key_of_nonce(session.opened_by);
     row_remove(tree, &key);
     key = key_of_session(session.id);

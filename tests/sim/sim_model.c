@@ -446,6 +446,7 @@ static enum err apply_op(struct sim *sim, uint64_t index, const Wire__Command *c
     case WIRE__OP__BODY_SETATTR:
     case WIRE__OP__BODY_RENAME:
     case WIRE__OP__BODY_CANCEL:
+    case WIRE__OP__BODY_LOCK:
     case WIRE__OP__BODY__NOT_SET:
     case _WIRE__OP__BODY__CASE_IS_INT_SIZE:
         break;
