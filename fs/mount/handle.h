@@ -27,10 +27,12 @@ struct handle {
     struct process opener;
     struct process writers[HANDLE_WRITERS_MAX];
     size_t writer_count;
-    bool writers_unknown; /* too many, or from another pid namespace */
-    bool written;         /* unpublished writes came through it */
-    bool truncated;       /* its O_TRUNC is not yet published */
-    struct content *pin;  /* the version that is read through it, or NULL */
+    bool writers_unknown;           /* too many, or from another pid namespace */
+    bool written;                   /* unpublished writes came through it */
+    bool truncated;                 /* its O_TRUNC is not yet published */
+    bool dead;                      /* lock.c: a lock that was taken through it may be another's */
+    struct lock_owner *lock_owners; /* lock.c: who has locks through it */
+    struct content *pin;            /* the version that is read through it, or NULL */
 };
 
 /* tid: the opening thread. NULL: no memory. */

@@ -27,6 +27,7 @@
 #include "fs/mount/device.h"
 #include "fs/mount/inode.h"
 #include "fs/mount/inval.h"
+#include "fs/mount/lock.h"
 #include "fs/mount/mount.h"
 #include "fs/mount/ops.h"
 #include "fs/mount/order.h"
@@ -279,11 +280,13 @@ static void on_state(void *arg, enum client_state state)
             find_root(life);
         } else if (life->stage < STAGE_CLOSING) {
             changes_attached(&life->mount);
+            lock_attached(&life->mount);
         }
         return;
     case CLIENT_LOST:
         log_warn("life", "session_lost", "%s", "");
         changes_detached(&life->mount);
+        lock_session_lost(&life->mount);
         return;
     case CLIENT_CONNECTING:
         changes_detached(&life->mount);
@@ -294,6 +297,10 @@ static void on_state(void *arg, enum client_state state)
 static void on_event(void *arg, const Wire__Event *event)
 {
     struct life *life = arg;
+    if (event->kind == WIRE__EVENT_KIND__EVENT_LOCK_GRANTED) {
+        lock_granted(&life->mount, event);
+        return;
+    }
     changes_event(&life->mount, event);
 }
 

@@ -40,6 +40,7 @@ const char mount_options_help[] =
     "  sync                   publish every write before it returns\n"
     "  read=cached|pinned     pinned: never read through the page cache\n"
     "  inotify=full|off       watchers see what other hosts change (default); or not\n"
+    "  nolock                 flock and fcntl answer ENOLCK\n"
     "  consistency=sequential|linearizable\n"
     "                         linearizable: every open and lookup asks the leader\n"
     "  session_timeout=S      seconds after which a lost mount is given up\n"
@@ -56,8 +57,8 @@ const char mount_options_help[] =
 
 /* Options of fstab and mount(8) that ask nothing of us. */
 static const char *const options_ignored[] = {
-    "defaults", "auto",     "noauto", "user",     "nouser",     "users", "owner",      "_netdev",
-    "nofail",   "relatime", "nolock", "lazytime", "norelatime", "group", "strictatime"};
+    "defaults", "auto",   "noauto",   "user",     "nouser",     "users", "owner",
+    "_netdev",  "nofail", "relatime", "lazytime", "norelatime", "group", "strictatime"};
 
 /* Handed on to the kernel as they are. */
 static const char *const options_kernel[] = {"suid",   "nosuid",  "dev",   "nodev",     "exec",
@@ -222,6 +223,7 @@ static enum err take_word(struct mount_options *out, const char *word, struct bu
         {"default_permissions", &out->default_permissions, true},
         {"hard", &out->hard, true},
         {"soft", &out->hard, false},
+        {"nolock", &out->nolock, true},
         {"sync", &out->sync, true},
         {"async", &out->sync, false},
     };

@@ -29,6 +29,7 @@ struct mount_options {
     bool linearizable; /* each open and lookup is a read barrier */
     bool read_pinned;  /* never the page cache */
     bool inotify_off;  /* changes made elsewhere are not replayed for watchers */
+    bool nolock;       /* flock and fcntl answer ENOLCK */
     uint32_t timeo_ms;
     uint32_t session_timeout_ms; /* 0: default of the ensemble */
     uint64_t cache_bytes;        /* contents of closed files kept in memory */

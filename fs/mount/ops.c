@@ -21,6 +21,7 @@ static void ops_init(void *userdata, struct fuse_conn_info *conn)
     const unsigned wanted = FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS |
                             FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_AUTO_INVAL_DATA |
                             FUSE_CAP_NO_OPENDIR_SUPPORT | FUSE_CAP_READDIRPLUS |
+                            FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_POSIX_LOCKS |
                             FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_READ;
     struct mount *mount = userdata;
     /* Not HANDLE_KILLPRIV: device.c asks for its second version. No writeback cache: what is
@@ -57,6 +58,9 @@ const struct fuse_lowlevel_ops *ops_table(void)
         .flush = ops_flush,
         .release = ops_release,
         .fsync = ops_fsync,
+        .flock = ops_flock,
+        .setlk = ops_setlk,
+        .getlk = ops_getlk,
         .poll = ops_poll,
         .opendir = ops_opendir,
         .readdir = ops_readdir,

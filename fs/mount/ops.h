@@ -3,7 +3,7 @@
  * The operations of the kernel, by file: ops.c the table and INIT; ops_lookup.c lookup, forget and
  * listing; ops_name.c what changes names; ops_file.c open files; ops_attr.c attributes and statfs;
  * ops_data.c the name `.znode-data`; ops_xattr.c extended attributes;
- * ops_replay.c the workers that replay changes.
+ * ops_lock.c locks; ops_replay.c the workers that replay changes.
  *
  * Every function here is called by libfuse on the thread of the loop and answers its request
  * exactly once, now or later. userdata is the struct mount.
@@ -95,6 +95,12 @@ void ops_fsyncdir(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_f
 
 /* Opens task->inode with task->fi: makes the handle. Errors: ERR_MEMORY and those of a truncate. */
 enum err ops_file_open(struct task *task, bool created);
+
+/* ops_lock.c */
+void ops_flock(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, int operation);
+void ops_setlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, struct flock *lock,
+               int sleep);
+void ops_getlk(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi, struct flock *lock);
 
 /* ops_xattr.c */
 void ops_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size);

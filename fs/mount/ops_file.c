@@ -12,12 +12,23 @@
 #include <string.h>
 
 #include "fs/mount/device.h"
+#include "fs/mount/lock.h"
 #include "fs/mount/order.h"
 #include "fs/mount/special.h"
 
 static struct handle *handle_of(const struct fuse_file_info *fi)
 {
     return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* Answered with EIO: a lock that was taken through it is lost. */
+static bool is_dead(fuse_req_t req, struct handle *handle)
+{
+    if (lock_is_dead(ops_mount(req), handle)) {
+        (void)fuse_reply_err(req, EIO);
+        return true;
+    }
+    return false;
 }
 
 /* ---- read ---- */
@@ -123,6 +134,9 @@ void ops_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset,
     }
     struct handle *handle = handle_of(fi);
     struct inode *inode = handle->inode;
+    if (is_dead(req, handle)) {
+        return;
+    }
     bool pinned = is_pinned_read(handle, fi);
     if (pinned && handle->pin != NULL && offset != 0) {
         read_pinned(req, handle, (uint64_t)offset, size);
@@ -246,6 +260,9 @@ void ops_write(fuse_req_t req, fuse_ino_t nodeid, const char *bytes, size_t size
     }
     struct mount *mount = ops_mount(req);
     struct handle *handle = handle_of(fi);
+    if (is_dead(req, handle)) {
+        return;
+    }
     if (mount_is_without_leader(mount)) {
         (void)fuse_reply_err(req, EROFS);
         return;
@@ -286,6 +303,13 @@ static void published(struct task *task, enum err err)
     order_reply(task, ops_reply_ok);
 }
 
+/* The locks of the process that closes go when what it wrote is in the tree. */
+static void flushed(struct task *task, enum err err)
+{
+    lock_release_owner(task->mount, task->inode, task->fi.lock_owner);
+    published(task, err);
+}
+
 void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
     if (special_is(nodeid)) {
@@ -294,6 +318,9 @@ void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     }
     struct handle *handle = handle_of(fi);
     struct inode *inode = handle->inode;
+    if (is_dead(req, handle)) {
+        return;
+    }
     enum err err = handle_is_writer(handle) ? publish_take_error(inode) : ERR_OK;
     if (err != ERR_OK) {
         (void)fuse_reply_err(req, task_errno(err));
@@ -304,6 +331,7 @@ void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     bool sent =
         handle_is_writer(handle) && publish_is_under_way(inode) && !publish_is_pending(inode);
     if (!publish_at_flush(&question) && !sent) {
+        lock_release_owner(ops_mount(req), inode, fi->lock_owner);
         (void)fuse_reply_err(req, 0);
         return;
     }
@@ -311,7 +339,8 @@ void ops_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     if (task != NULL) {
         /* A killed process must not lose what it has written. */
         task->uninterruptible = true;
-        task_publish(task, published);
+        task->fi = *fi;
+        task_publish(task, flushed);
     }
 }
 
@@ -323,9 +352,11 @@ void ops_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
     }
     struct mount *mount = ops_mount(req);
     struct handle *handle = handle_of(fi);
+    (void)lock_is_dead(mount, handle);
     if (handle->written || handle->truncated) {
         (void)publish_now(mount, handle->inode, NULL);
     }
+    lock_release_handle(mount, handle);
     handle_close(mount, handle);
     (void)fuse_reply_err(req, 0);
 }
@@ -338,6 +369,9 @@ void ops_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file
     }
     struct inode *inode = handle_of(fi)->inode;
     (void)datasync;
+    if (is_dead(req, handle_of(fi))) {
+        return;
+    }
     enum err err = publish_take_error(inode);
     if (err != ERR_OK) {
         (void)fuse_reply_err(req, task_errno(err));

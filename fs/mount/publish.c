@@ -441,6 +441,16 @@ static void take_failure(struct publish *publish, enum err err)
     order_inode(mount, inode_nodeid(mount, inode->ino, FACE_FILE), false /* attr_only */);
 }
 
+static void tell(struct publish_waiter *waiters, enum err err)
+{
+    while (waiters != NULL) {
+        struct publish_waiter *waiter = waiters;
+        LL_DELETE(waiters, waiter);
+        waiter->publish = NULL;
+        waiter->done(waiter, err);
+    }
+}
+
 static void publish_finish(struct publish *publish, enum err err, const Wire__Answer *answer)
 {
     struct publish_waiter *waiters = publish->waiters;
@@ -467,12 +477,34 @@ static void publish_finish(struct publish *publish, enum err err, const Wire__An
     } else {
         free_if_done(publish);
     }
-    while (waiters != NULL) {
-        struct publish_waiter *waiter = waiters;
-        LL_DELETE(waiters, waiter);
-        waiter->publish = NULL;
-        waiter->done(waiter, err);
+    tell(waiters, err);
+}
+
+void publish_drop_pending(struct mount *mount, struct inode *inode)
+{
+    struct publish *publish = inode->publish;
+    if (publish == NULL || patch_is_empty(&publish->pending)) {
+        return;
     }
+    struct publish_waiter *waiters = publish->pending_waiters;
+    log_error("publish", "lost_write", "ino=%llu error=%s", (unsigned long long)inode->ino,
+              err_name(ERR_SESSION_EXPIRED));
+    mount->patch_bytes -= publish->pending_bytes;
+    publish->pending_bytes = 0;
+    publish->pending_waiters = NULL;
+    publish->wanted = false;
+    publish->append_due_ms = 0;
+    patch_done(&publish->pending);
+    publish->pending = (struct patch){0};
+    view_drop(publish);
+    inode->publish_error = ERR_SESSION_EXPIRED;
+    handle_all_published(inode);
+    inode->pages = false;
+    order_inode(mount, inode_nodeid(mount, inode->ino, FACE_FILE), false /* attr_only */);
+    inode_ref(inode);
+    free_if_done(publish);
+    tell(waiters, ERR_SESSION_EXPIRED);
+    inode_unref(mount, inode);
 }
 
 static void publish_answered(void *arg, enum err err, const Wire__Answer *answer)

@@ -77,6 +77,9 @@ void publish_cancel(struct publish_waiter *waiter);
 /* Publishes all that is pending, of all inodes; true: some are still under way. */
 bool publish_all(struct mount *mount);
 
+/* What is pending is not to be published: whoever waits for it is told ERR_SESSION_EXPIRED. */
+void publish_drop_pending(struct mount *mount, struct inode *inode);
+
 /* The error of a publish that nobody has heard of yet; it is given once. */
 enum err publish_take_error(struct inode *inode);
 

@@ -14,6 +14,7 @@
 #include <utlist.h>
 
 #include "common/check.h"
+#include "fs/mount/lock.h"
 #include "fs/mount/order.h"
 
 /* Signals such as SIGCHLD and SIGURG also come as INTERRUPT, and many programs know no EINTR of
@@ -156,10 +157,13 @@ void task_call(struct task *task, Wire__Request *request,
                void (*done)(struct task *task, enum err err, const Wire__Answer *answer))
 {
     enum err err = ERR_OK;
-    struct call_options options = {
-        .timeout_ms = mount_call_timeout_ms(task->mount), .done = call_answered, .arg = task};
+    struct call_options options = {.timeout_ms =
+                                       task->patient ? 0 : mount_call_timeout_ms(task->mount),
+                                   .done = call_answered,
+                                   .arg = task};
     task->call_done = done;
-    if (request->body_case != WIRE__REQUEST__BODY_OP && mount_is_without_replica(task->mount)) {
+    if (request->body_case != WIRE__REQUEST__BODY_OP && !task->patient &&
+        mount_is_without_replica(task->mount)) {
         task_fail(task, ERR_TIMEOUT);
         return;
     }
@@ -244,7 +248,16 @@ void task_publish(struct task *task, void (*done)(struct task *task, enum err er
 static bool task_interrupt(struct task *task)
 {
     struct mount *mount = task->mount;
+    if (task->lock_ticket != 0 && (task->call != NULL || task->gave_up)) {
+        task->gave_up = true;
+        return true;
+    }
+    if (task->lock_ticket != 0) {
+        lock_give_up(task);
+        return true;
+    }
     if (task->call != NULL) {
+        task->gave_up = true;
         client_cancel(mount->client, task->call);
         return true;
     }

@@ -47,6 +47,11 @@ struct task {
     uint64_t ticket;
     uint64_t interrupted_ms; /* 0: no */
     bool uninterruptible;
+    bool patient;         /* its calls have no deadline */
+    bool gave_up;         /* interrupted while a lock is asked or waited for */
+    uint64_t lock_ticket; /* lock.c: it waits for this lock; 0: no */
+    uint64_t lock_end;    /* last byte */
+    Wire__LockSpace lock_space;
 
     /* What it is about; references are dropped by task_end. */
     struct inode *inode;
