@@ -12,7 +12,7 @@
  * falls. Whatever needs a level asks for its name below, never for a number. */
 #define FEATURE_BASE      1u /* an empty tree */
 #define FEATURE_DIGESTS   2u /* replicas tell each other the digests of their states */
-#define FEATURE_FILES     3u /* stored attributes, large files, transactions, locks, lifetimes */
+#define FEATURE_FILES     3u /* stored attributes, large files, transactions, locks */
 #define FEATURE_LEVEL_MAX FEATURE_FILES
 
 #endif

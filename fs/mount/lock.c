@@ -128,7 +128,7 @@ void lock_release_handle(struct mount *mount, struct handle *handle)
 static void kill_handle(struct mount *mount, struct handle *handle)
 {
     handle->dead = true;
-    mount->dead_handles++;
+    mount->lost_locks++;
     log_error("lock", "lost", "ino=%llu session=gone", (unsigned long long)handle->inode->ino);
     if (handle->written || handle->truncated) {
         publish_drop_pending(mount, handle->inode);

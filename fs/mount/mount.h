@@ -52,9 +52,9 @@ struct mount {
     struct publish *publishes; /* inodes with unpublished changes */
     uint64_t patch_bytes;      /* held in all patches */
     uv_timer_t append_timer;
-    uint64_t lost_closes;  /* publishes at RELEASE that failed for good */
-    uint64_t dead_handles; /* lock.c: open files whose locks were lost, ever */
-    uint64_t last_stage;   /* send.c: names of staged writes */
+    uint64_t lost_closes; /* publishes at RELEASE that failed for good */
+    uint64_t lost_locks;  /* lock.c: open files whose locks were lost, ever */
+    uint64_t last_stage;  /* send.c: names of staged writes */
 
     struct stream *streams; /* stream.c: open `.quorumfs/events` */
     uint64_t ctl_number;    /* special.c: of the newest `.quorumfs/ctl` */

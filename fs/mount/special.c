@@ -223,6 +223,7 @@ static enum err write_status(const struct mount *mount, struct buffer *out)
         {"stale_ms", stale_ms},
         {"reconnects", status.reconnects},
         {"lost_closes", mount->lost_closes},
+        {"lost_locks", mount->lost_locks},
         {"unpublished", count_unpublished(mount)},
         {"nodes", HASH_COUNT(mount->inodes)},
         {"content_bytes", mount->contents_bytes},

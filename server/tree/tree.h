@@ -32,15 +32,6 @@ enum node_kind { /* the numbers of wire.proto's Kind */
     NODE_BLOCK_DEVICE = 8,
 };
 
-enum lifetime { /* the numbers of wire.proto's Lifetime */
-    LIFETIME_PERSISTENT = 0,
-    LIFETIME_SESSION = 1,
-    LIFETIME_FD = 2,
-    LIFETIME_PROCESS = 3,
-    LIFETIME_PARENT = 4,
-    LIFETIME_GROUP = 5,
-};
-
 /* All about a node but its data; the fields are those of wire.proto's Attr. */
 struct node_attr {
     uint64_t ino;
@@ -68,7 +59,6 @@ struct node_attr {
     uint64_t subdirs;
     uint64_t owner;
     bool has_xattrs;
-    enum lifetime lifetime; /* policy of a directory */
 };
 
 enum change_kind { /* the numbers of wire.proto's EventKind */

@@ -287,6 +287,7 @@ PYTHON
     wait "$holder" || true
     sleep 0.5
     [ "$(cat "$B/file")" = theirs ]
+    grep -q "^lost_locks *[1-9]" "$T/c/.quorumfs/status"
     # Without a new mount: the next descriptor is as good as any.
     wait_for 10 flock -n "$T/c/file" true
 }
