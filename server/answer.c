@@ -261,6 +261,7 @@ static void read_xattrs(struct replica *replica, struct client *client,
         attr_to_wire(&attr, &wire_attr);
         answer->attr = &wire_attr;
         answer->holder = wire_bytes(holder.data, holder.len);
+        answer->fence = tree_lock_fence(replica->tree, attr.ino);
         grant(replica, client, answer, attr.ino);
         err = xattrs_send(replica, client, &xattrs, answer);
         answer->attr = NULL;

@@ -85,16 +85,16 @@ static const char *kind_name(Wire__Kind kind)
     return "none";
 }
 
-/* Each writes its value; XATTR_NONE: this node has none. */
-typedef enum err value_fn(const Wire__Attr *attr, const ProtobufCBinaryData *holder,
-                          struct buffer *out);
+/* Each writes its value; XATTR_NONE: this node has none. `asked`: what the replica has said; NULL for
+ * those that the attributes tell. */
+typedef enum err value_fn(const Wire__Attr *attr, const Wire__Answer *asked, struct buffer *out);
 
-#define NUMBER_VALUE(field)                                                                  \
-    static enum err value_##field(const Wire__Attr *attr, const ProtobufCBinaryData *holder, \
-                                  struct buffer *out)                                        \
-    {                                                                                        \
-        (void)holder;                                                                        \
-        return buffer_printf(out, "%llu", (unsigned long long)attr->field);                  \
+#define NUMBER_VALUE(field)                                                          \
+    static enum err value_##field(const Wire__Attr *attr, const Wire__Answer *asked, \
+                                  struct buffer *out)                                \
+    {                                                                                \
+        (void)asked;                                                                 \
+        return buffer_printf(out, "%llu", (unsigned long long)attr->field);          \
     }
 NUMBER_VALUE(version)
 NUMBER_VALUE(cversion)
@@ -105,45 +105,46 @@ NUMBER_VALUE(pzxid)
 NUMBER_VALUE(owner)
 NUMBER_VALUE(children)
 
-static enum err value_kind(const Wire__Attr *attr, const ProtobufCBinaryData *holder,
-                           struct buffer *out)
+static enum err value_kind(const Wire__Attr *attr, const Wire__Answer *asked, struct buffer *out)
 {
-    (void)holder;
+    (void)asked;
     return buffer_printf(out, "%s", kind_name(attr->kind));
 }
 
-static enum err value_lifetime(const Wire__Attr *attr, const ProtobufCBinaryData *holder,
+static enum err value_lifetime(const Wire__Attr *attr, const Wire__Answer *asked,
                                struct buffer *out)
 {
-    (void)holder;
+    (void)asked;
     return buffer_printf(out, "%s", attr->owner != 0 ? "session" : "persistent");
 }
 
-static enum err value_holder(const Wire__Attr *attr, const ProtobufCBinaryData *holder,
-                             struct buffer *out)
+static enum err value_holder(const Wire__Attr *attr, const Wire__Answer *asked, struct buffer *out)
 {
     (void)attr;
+    const ProtobufCBinaryData *holder = &asked->holder;
     return holder->len == 0 ? ERR_XATTR_NONE : buffer_append(out, holder->data, holder->len);
 }
 
-/* A directory that was made to be a lock is held since it was made. */
-static enum err value_fence(const Wire__Attr *attr, const ProtobufCBinaryData *holder,
-                            struct buffer *out)
+/* Since when it is locked; a directory that was made to be a lock is held since it was made. */
+static enum err value_fence(const Wire__Attr *attr, const Wire__Answer *asked, struct buffer *out)
 {
-    return attr->kind != WIRE__KIND__KIND_DIR ? ERR_XATTR_NONE : value_czxid(attr, holder, out);
+    if (asked->fence != 0) {
+        return buffer_printf(out, "%llu", (unsigned long long)asked->fence);
+    }
+    return attr->kind != WIRE__KIND__KIND_DIR ? ERR_XATTR_NONE : value_czxid(attr, asked, out);
 }
 
 static const struct virtual_value {
     const char *name; /* behind "user.znode." */
     value_fn *write;
-    bool needs_holder;
+    bool is_asked; /* the replica says it */
 } virtual_values[] = {
     {"kind", value_kind, false},         {"version", value_version, false},
     {"cversion", value_cversion, false}, {"aversion", value_aversion, false},
     {"czxid", value_czxid, false},       {"mzxid", value_mzxid, false},
     {"pzxid", value_pzxid, false},       {"children", value_children, false},
     {"owner", value_owner, false},       {"lifetime", value_lifetime, false},
-    {"fence", value_fence, false},       {"holder", value_holder, true},
+    {"fence", value_fence, true},        {"holder", value_holder, true},
 };
 
 #define VALUE_COUNT (sizeof virtual_values / sizeof virtual_values[0])
@@ -159,14 +160,13 @@ static const struct virtual_value *virtual_find(const char *name)
 }
 
 /* One `name value` a line. */
-static enum err write_all(const Wire__Attr *attr, const ProtobufCBinaryData *holder,
-                          struct buffer *out)
+static enum err write_all(const Wire__Attr *attr, const Wire__Answer *asked, struct buffer *out)
 {
     struct buffer value = {0};
     enum err err = ERR_OK;
     for (size_t i = 0; i < VALUE_COUNT && err == ERR_OK; i++) {
         buffer_clear(&value);
-        err = virtual_values[i].write(attr, holder, &value);
+        err = virtual_values[i].write(attr, asked, &value);
         if (err == ERR_OK) {
             err = buffer_printf(out, "%s %.*s\n", virtual_values[i].name, (int)value.len,
                                 (const char *)value.data);
@@ -178,12 +178,11 @@ static enum err write_all(const Wire__Attr *attr, const ProtobufCBinaryData *hol
     return err;
 }
 
-static void reply_virtual(struct task *task, const Wire__Attr *attr,
-                          const ProtobufCBinaryData *holder)
+static void reply_virtual(struct task *task, const Wire__Attr *attr, const Wire__Answer *asked)
 {
     const struct virtual_value *value = virtual_find(task->name);
     struct buffer out = {0};
-    enum err err = value != NULL ? value->write(attr, holder, &out) : write_all(attr, holder, &out);
+    enum err err = value != NULL ? value->write(attr, asked, &out) : write_all(attr, asked, &out);
     reply_done(task, err, &out);
     buffer_done(&out);
 }
@@ -223,7 +222,7 @@ static void get_answered(struct task *task, enum err err, const Wire__Answer *an
         return;
     }
     if (is_virtual(task->name)) {
-        reply_virtual(task, answer->attr, &answer->holder);
+        reply_virtual(task, answer->attr, answer);
         return;
     }
     for (size_t i = 0; i < answer->n_xattrs; i++) {
@@ -277,7 +276,6 @@ static bool has_stored(const struct task *task)
 
 void ops_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size)
 {
-    const ProtobufCBinaryData none = {0};
     if (!is_user(name) || strlen(name) > NAME_BYTES_MAX) {
         (void)fuse_reply_err(req, EOPNOTSUPP);
         return;
@@ -292,8 +290,8 @@ void ops_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t si
         return;
     }
     task->size = size;
-    if (value != NULL && !value->needs_holder && task->inode->promised) {
-        reply_virtual(task, &task->inode->attr, &none);
+    if (value != NULL && !value->is_asked && task->inode->promised) {
+        reply_virtual(task, &task->inode->attr, NULL);
     } else if (is_virtual(name) || has_stored(task)) {
         ask(task, get_answered);
     } else {

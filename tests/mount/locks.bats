@@ -183,6 +183,20 @@ os.waitpid(a.pid, 0)
 PYTHON
 }
 
+@test "the fence of a file is the zxid of its newest lock, and grows with each" {
+    local first second
+    run getfattr --only-values -n user.znode.fence "$A/file"
+    [[ $output == *"No such attribute"* ]]
+    hold "$A/file"
+    first=$(getfattr --only-values -n user.znode.fence "$B/file" 2>/dev/null)
+    kill -9 $!
+    wait_for 1 flock -n "$B/file" true
+    hold "$B/file"
+    second=$(getfattr --only-values -n user.znode.fence "$A/file" 2>/dev/null)
+    [ "$second" -gt "$first" ]
+    [ "$second" -gt "$(getfattr --only-values -n user.znode.czxid "$A/file" 2>/dev/null)" ]
+}
+
 @test "a counter under flock by eight processes of two mounts, killed at random, is exact" {
     echo 0 >"$A/counter"
     wait_for 5 test -s "$B/counter"
